@@ -1,0 +1,69 @@
+# Each target sets up all that it needs: a virtual environment in .venv, made anew whenever the project's requirements change.
+
+# Optional: PYTHON=/path/to/python3.12, and the index that torch comes from: TORCH_INDEX=https://download.pytorch.org/whl/cpu (or /cu130 ...)
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do $$p -c $(FITS) 2>/dev/null && { echo $$p; break; }; done)
+FITS = 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
+TORCH_INDEX ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+TOUR := nbs/tutorials/tour.ipynb
+
+ifeq ($(origin NL_IRL_DATA),undefined)
+ifneq ($(wildcard ../shared/data/.),)
+export NL_IRL_DATA := $(abspath ../shared/data)
+endif
+endif
+
+.PHONY: help setup demo test lab bench readme hooks doctor clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo    train and judge an instruction follower on generated houses (minutes); results in runs/demo'
+	@echo 'make lab     JupyterLab on the tour'
+	@echo 'make test    all tests: notebooks, modules in step with them, pytest'
+	@echo 'make bench   speed measurements'
+	@echo 'make readme  README.md from nbs/index.ipynb      make hooks   git hooks      make doctor  what is installed and found'
+	@echo 'make clean   remove .venv and what tests leave (runs/ stays)'
+	@echo 'Options: PYTHON=python3.12  TORCH_INDEX=https://download.pytorch.org/whl/cpu  NL_IRL_DATA=folder'
+
+setup: $(READY)
+
+$(READY): settings.ini constraints.txt pyproject.toml setup.py
+	@test -n "$(PYTHON)" || { echo 'nl_irl needs Python 3.11, 3.12 or 3.13, and none was found: install one, or name it: make PYTHON=/path/to/python3.12 ...' >&2; exit 1; }
+	@$(PYTHON) -c $(FITS) || { echo 'nl_irl needs Python 3.11, 3.12 or 3.13; $(PYTHON) is none, so name another: make PYTHON=/path/to/python3.12 ...' >&2; exit 1; }
+	@test -x $(BIN)/python && $(BIN)/python -c $(FITS) || $(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
+	  echo 'No virtual environment could be made with $(PYTHON): on Debian and Ubuntu, apt-get install python3-venv' >&2; exit 1; }
+	@echo 'Installing into $(VENV): once, some minutes, about 2 GB with a CPU build of torch'
+	@test -z "$(TORCH_INDEX)" || $(BIN)/pip install --disable-pip-version-check --no-deps --index-url $(TORCH_INDEX) "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/nl-irl run imitation -p preset demo --out runs/demo --replace
+
+test: $(READY)
+	$(BIN)/ruff check nl_irl tests .ci
+	$(BIN)/python .ci/sync.py
+	$(BIN)/python .ci/readme.py --check
+	$(BIN)/nbdev-test --n-workers 1 --do-print
+	$(BIN)/pytest tests
+
+lab: $(READY)
+	$(BIN)/jupyter lab $(TOUR)
+
+bench: $(READY)
+	$(BIN)/pytest tests/bench --benchmark-columns=min,median,rounds
+
+readme: $(READY)
+	$(BIN)/python .ci/readme.py
+
+hooks: $(READY)
+	$(BIN)/pre-commit install
+
+doctor: $(READY)
+	$(BIN)/nl-irl doctor
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks _proc
