@@ -20,12 +20,47 @@ HEADINGS, ROWS = 12, 3
 VIEWS = HEADINGS * ROWS
 
 # %% auto #0
-__all__ = ['HEADINGS', 'ROWS', 'VIEWS', 'World', 'pad_neighbors', 'edge_geometry', 'geodesics', 'Scan', 'assemble',
+__all__ = ['HEADINGS', 'ROWS', 'VIEWS', 'Rows', 'World', 'pad_neighbors', 'edge_geometry', 'geodesics', 'Scan', 'assemble',
            'distance_between', 'next_move', 'shortest_path', 'headings_along', 'view_index', 'episodes_of', 'checksum']
 
 # %% ../../nbs/20_tables.ipynb #c003
+class Rows:
+    "What follows from the `ids`, `scan` and `scans` of a world: where to find what."
+    @cached_property
+    def index(self) -> dict[str, int]:
+        "From viewpoint id to row."
+        return {name: i for i, name in enumerate(self.ids)}
+
+    @cached_property
+    def scan_size(self) -> np.ndarray:
+        "(scan,) the number of viewpoints of each scan."
+        return np.bincount(self.scan, minlength=len(self.scans))
+
+    @cached_property
+    def scan_start(self) -> np.ndarray:
+        "(scan,) the first viewpoint of each scan."
+        return np.concatenate([[0], np.cumsum(self.scan_size)[:-1]]).astype(np.int64)
+
+    @cached_property
+    def pair_start(self) -> np.ndarray:
+        "(viewpoint,) where the row of each viewpoint begins in `distance`, less the first viewpoint of its scan: add another viewpoint's index."
+        pairs = np.concatenate([[0], np.cumsum(self.scan_size.astype(np.int64) ** 2)[:-1]])
+        local = np.arange(len(self.ids)) - self.scan_start[self.scan]
+        return pairs[self.scan] + local * self.scan_size[self.scan] - self.scan_start[self.scan]
+
+    def rows(self, ids: Iterable[str]) -> np.ndarray:
+        "(n,) rows of viewpoint ids; a `ValueError` names the first that this world does not have."
+        try: return np.fromiter((self.index[i] for i in ids), np.int64)
+        except KeyError as error: raise ValueError(f'world {self.name} has no viewpoint {error.args[0]!r}') from None
+
+    def viewpoint(self, id: str) -> Viewpoint:
+        "The viewpoint named `id`."
+        i = self.rows([id])[0]
+        return Viewpoint(id, self.scans[self.scan[i]], tuple(self.position[i].tolist()), int(self.floor[i]))
+
+# %% ../../nbs/20_tables.ipynb #c004
 @dataclass(frozen=True, eq=False)
-class World:
+class World(Rows):
     """A frozen set of tables; `viewpoint` runs over all scans, scan by scan.
 
     ids: viewpoint ids, unique in the world.  scans: names of the scans (buildings), in the order of `scan`.
@@ -62,39 +97,7 @@ class World:
         require(len(self.distance) == int((self.scan_size.astype(np.int64) ** 2).sum()), f'world {self.name}: {len(self.distance)} distances do not fit')
         require(not self.labels or self.labels[0] == '', f'world {self.name}: labels[0] must be the empty string')
 
-    @cached_property
-    def index(self) -> dict[str, int]:
-        "From viewpoint id to row."
-        return {name: i for i, name in enumerate(self.ids)}
-
-    @cached_property
-    def scan_size(self) -> np.ndarray:
-        "(scan,) the number of viewpoints of each scan."
-        return np.bincount(self.scan, minlength=len(self.scans))
-
-    @cached_property
-    def scan_start(self) -> np.ndarray:
-        "(scan,) the first viewpoint of each scan."
-        return np.concatenate([[0], np.cumsum(self.scan_size)[:-1]]).astype(np.int64)
-
-    @cached_property
-    def pair_start(self) -> np.ndarray:
-        "(viewpoint,) where the row of each viewpoint begins in `distance`, less the first viewpoint of its scan: add another viewpoint's index."
-        pairs = np.concatenate([[0], np.cumsum(self.scan_size.astype(np.int64) ** 2)[:-1]])
-        local = np.arange(len(self.ids)) - self.scan_start[self.scan]
-        return pairs[self.scan] + local * self.scan_size[self.scan] - self.scan_start[self.scan]
-
-    def viewpoint(self, id: str) -> Viewpoint:
-        "The viewpoint named `id`."
-        i = self.rows([id])[0]
-        return Viewpoint(id, self.scans[self.scan[i]], tuple(self.position[i].tolist()), int(self.floor[i]))
-
-    def rows(self, ids: Iterable[str]) -> np.ndarray:
-        "(n,) rows of viewpoint ids; a `ValueError` names the first that this world does not have."
-        try: return np.fromiter((self.index[i] for i in ids), np.int64)
-        except KeyError as error: raise ValueError(f'world {self.name} has no viewpoint {error.args[0]!r}') from None
-
-# %% ../../nbs/20_tables.ipynb #c005
+# %% ../../nbs/20_tables.ipynb #c006
 def pad_neighbors(pairs: np.ndarray, viewpoints: int) -> np.ndarray:
     "(viewpoint, degree) int32 of the directed `pairs` (edge, 2), ascending in each row, padded with -1."
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
@@ -118,7 +121,7 @@ def geodesics(position: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(position[pairs[:, 0]].astype(np.float64) - position[pairs[:, 1]].astype(np.float64), axis=-1)
     return dijkstra(csr_array((length, (pairs[:, 0], pairs[:, 1])), shape=(len(position),) * 2))
 
-# %% ../../nbs/20_tables.ipynb #c006
+# %% ../../nbs/20_tables.ipynb #c007
 @dataclass(frozen=True, eq=False)
 class Scan:
     "One building before it joins a world: ids, position (n, 3) metres (float64 where the source has it), floor (n,), directed pairs (edge, 2)."
@@ -143,7 +146,7 @@ def assemble(name: str, scans: Sequence[Scan], labels: Sequence[str], views: tup
         distance=np.concatenate([geodesics(s.position, s.pairs).ravel() for s in scans]), labels=tuple(labels),
         view_label=views[0], view_weight=views[1], far_label=far_label, far_weight=far_weight)
 
-# %% ../../nbs/20_tables.ipynb #c010
+# %% ../../nbs/20_tables.ipynb #c011
 def distance_between(world: World, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     "Geodesic metres from viewpoint rows `a` to rows `b` (any shapes that broadcast), float64; inf across scans."
     a, b = np.broadcast_arrays(a, b)
@@ -165,7 +168,7 @@ def shortest_path(world: World, start: int, goal: int) -> list[int]:
         path.append(int(world.neighbor[path[-1], slot]))
     return path
 
-# %% ../../nbs/20_tables.ipynb #c012
+# %% ../../nbs/20_tables.ipynb #c013
 def headings_along(world: World, path: np.ndarray, heading: float) -> np.ndarray:
     "(time + 1,) the heading at each viewpoint row of `path`: `heading` at the start, then that of the edge just walked; ValueError for a missing edge."
     hit = world.neighbor[path[:-1]] == path[1:, None]
@@ -180,7 +183,7 @@ def view_index(heading: np.ndarray, elevation: np.ndarray | float = 0.0) -> np.n
     row = np.clip(np.rint(np.asarray(elevation) / (np.pi / 6)) + 1, 0, ROWS - 1)
     return (row * HEADINGS + np.rint(np.asarray(heading) / (np.pi / 6)) % HEADINGS).astype(np.int64)
 
-# %% ../../nbs/20_tables.ipynb #c015
+# %% ../../nbs/20_tables.ipynb #c016
 def episodes_of(world: World, trajectory: Trajectory, path_id: str, programs: Sequence[str] = ()) -> list[Episode]:
     "One episode for each instruction of `trajectory`, named `{path_id}_{k}`; `programs` are the meanings of the instructions, where they are known."
     rows = world.rows(trajectory.viewpoints)
@@ -191,7 +194,7 @@ def episodes_of(world: World, trajectory: Trajectory, path_id: str, programs: Se
         return Episode(task, trajectory.viewpoints[first:last + 1], programs[k] if programs else '', i.level)
     return [episode(k, i) for k, i in enumerate(trajectory.instructions)]
 
-# %% ../../nbs/20_tables.ipynb #c018
+# %% ../../nbs/20_tables.ipynb #c019
 def checksum(world: World) -> str:
     "SHA-256 over every table and name of `world`, in hex."
     digest = hashlib.sha256()
