@@ -78,10 +78,10 @@ def read_lines(path: Path) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 # %% ../nbs/60_runs.ipynb #c010
-def lock(folder: Path, *, new: bool = False) -> TextIO:
+def lock(folder: Path, *, new: bool = False, name: str = '.lock') -> TextIO:
     "Make `folder` and hold it until the returned file is closed or the process ends; a `ValueError` if it is held, or is to be `new` and holds a run."
     folder.mkdir(parents=True, exist_ok=True)
-    file = open(folder/'.lock', 'a')
+    file = open(folder/name, 'a')
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         require(not (new and (folder/'config.json').exists()), f'{folder}: holds a run already; read it with Run.open, or choose another folder')
