@@ -160,7 +160,8 @@ def object_labels(names: Sequence[str], labels: Sequence[str]) -> np.ndarray:
     "(object, words) int: the indices in `labels` of each name's words, padded with 0."
     index = {label: i for i, label in enumerate(labels)}
     known = [[index[w] for w in labels_of(name) if w in index] for name in names]
-    return np.array([k + [0] * (max(map(len, known)) - len(k)) for k in known], np.int64).reshape(len(names), -1)
+    width = max(map(len, known), default=0)
+    return np.array([k + [0] * (width - len(k)) for k in known], np.int64).reshape(len(names), width)
 
 # %% ../../nbs/31_boxes.ipynb #c018
 def near(boxes: Boxes, words: np.ndarray, viewpoints: int, top: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.signal import find_peaks
 
 from ..files import read_json
 from ..types import require
@@ -24,6 +23,7 @@ __all__ = ['SUFFIX', 'floors', 'Building', 'matrix', 'read_building', 'read_buil
 # %% ../../nbs/30_connectivity.ipynb #c004
 def floors(z: np.ndarray) -> np.ndarray:
     "(viewpoint,) int, 0 is the lowest: the storey of viewpoints whose floor lies at `z` (viewpoint,) metres."
+    from scipy.signal import find_peaks                                 # takes a second to import, which a cached world does not need
     grid, few = np.arange(z.min() - 2, z.max() + 2, 0.1), max(2.0, 0.03 * len(z))
     density = np.exp(-np.square((grid[:, None] - z) / 0.4) / 2).sum(1)
     peaks, _ = find_peaks(density, distance=20, height=few, prominence=few)
