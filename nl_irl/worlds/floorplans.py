@@ -31,7 +31,7 @@ AREA = {  # kind: (square metres, least width in metres)
 BEHIND = {  # kind: what may be reached only through it, () for nothing
     'bedroom': ((), (), (), ('bathroom',), ('closet',), ('bathroom', 'closet')), 'kitchen': ((), (), ('pantry',), ('pantry',), ('laundry room',)),
     'living room': ((), (), (), ('library',), ('office',)), 'garage': ((), ('storage room',)), 'office': ((), (), ('closet',)),
-    "children's room": ((), (), ('closet',)), 'gym': ((), (), ('bathroom',)), 'laundry room': ((), ('storage room',)), 'playroom': ((), (), ('closet',))}
+    "children's room": ((), (), ('closet',)), 'laundry room': ((), ('storage room',)), 'playroom': ((), (), ('closet',))}
 
 BESIDE = {  # neighbours that may share a door: (probability, whether it is a wide opening)
     ('dining room', 'kitchen'): (0.8, False), ('dining room', 'living room'): (0.9, True), ('kitchen', 'living room'): (0.6, True),
@@ -59,7 +59,7 @@ def program(two_floors: bool, *, rng: np.random.Generator) -> tuple[list[Suite],
         return suites(ground, rng=rng), suites(above, rng=rng)
     ground = ['living room', 'kitchen', 'bathroom', 'bedroom'] + some(
         ['dining room', 'bedroom', 'bedroom', "children's room", 'bathroom', 'office', 'laundry room', 'library', 'gym', 'garage', 'closet',
-         'music room', 'playroom', 'storage room'], 1, 5)
+         'music room', 'playroom', 'storage room'], 2, 5)
     return suites(ground, rng=rng), []
 
 # %% ../../nbs/22_floorplans.ipynb #c008
@@ -146,7 +146,7 @@ def balance(wishes: Sequence[Suite], depths: Sequence[float], *, rng: np.random.
         rows[k][0].append(wishes[i]); rows[k][1].append(width_of(wishes[i], depths[k], rng=rng))
     longest = max(sum(widths) for _, widths in rows)
     for (row, widths), depth in zip(rows, depths):
-        if longest - sum(widths) > 1.6: row.append((str(rng.choice(['closet', 'storage room', 'bathroom', 'laundry room'])),)); widths.append(max(2.0, 6 / depth))
+        if longest - sum(widths) > 1.6: row.append((str(rng.choice(['closet', 'storage room'] + [k for k in ('laundry room', 'office') if (k,) not in wishes])),)); widths.append(max(2.0, 6 / depth))
     turns = [rng.permutation(len(row)) for row, _ in rows]
     return [([row[i] for i in turn], [widths[i] for i in turn]) for (row, widths), turn in zip(rows, turns)]
 
@@ -185,16 +185,18 @@ def befriend(draft: Draft, *, rng: np.random.Generator) -> None:
             if hallway and reached and draft.rooms[inner].kind in INNER and rng.random() < 0.6: draft.links.remove(hallway[0])
 
 def cut_doors(draft: Draft, *, rng: np.random.Generator) -> list[Door]:
-    "A door somewhere along the shared wall of each link."
+    "A door somewhere along the shared wall of each link, well apart from the others where there is room."
     doors = []
+    def space(place: tuple[float, float], floor: int) -> float:
+        return min([1.4] + [max(abs(place[0] - d.position[0]), abs(place[1] - d.position[1])) for d in doors if d.position[2] == FLOOR_HEIGHT * floor])
     for outer, inner, width in draft.links:
         a, b = draft.rooms[outer], draft.rooms[inner]
         wall = shared_wall(a.bounds, b.bounds)
         require(wall is not None, f'{a.kind} {a.bounds} and {b.kind} {b.bounds} share no wall')
         axis, at, low, high = wall
-        room = max(high - low - width, 0) / 2
-        place = (low + high) / 2 + (rng.uniform(-1, 1) * max(room - 0.3, 0) if b.kind not in STAIRS else 0)
-        xy = (at, round(place, 2)) if axis == 0 else (round(place, 2), at)
+        play = max((high - low - width) / 2 - 0.3, 0) if b.kind not in STAIRS else 0
+        places = (low + high) / 2 + play * rng.uniform(-1, 1, 5)
+        xy = max([(at, round(p, 2)) if axis == 0 else (round(p, 2), at) for p in places.tolist()], key=lambda xy: space(xy, a.floor))
         doors.append(Door((outer, inner), (*xy, FLOOR_HEIGHT * a.floor), round(width, 2)))
     return doors
 
@@ -313,7 +315,7 @@ def draw_plan(*, rng: np.random.Generator) -> Plan:
     "A floor plan: one in three has two floors."
     two_floors = bool(rng.random() < 1 / 3)
     wishes, above = program(two_floors, rng=rng)
-    end = str(rng.choice(['', 'room', 'across'], p=[0.4, 0.4, 0.2]))
+    end = str(rng.choice(['', 'room', 'across'], p=[0.55, 0.35, 0.1] if two_floors else [0.3, 0.45, 0.25]))
     at_end = at_the_end(end, wishes, 3 if two_floors else 4, rng=rng)
     depths = tuple(snap(rng.uniform(3.7, 5.2)) for _ in range(2))
     rows = balance(wishes + [('stairs',)] * two_floors, depths, rng=rng)

@@ -316,7 +316,7 @@ def spaces(plan: Plan) -> Iterator[tuple[int, Space]]:
     "Each room of `plan` with the boxes before its doors taken, and which of its walls look outside."
     for k, room in enumerate(plan.rooms):
         x0, y0, x1, y1 = room.bounds
-        boxes = [(0, 0, 0, 0, 0, 0)] * 0
+        boxes = []
         for door in plan.doors:
             if k not in door.rooms: continue
             x, y, _ = door.position
@@ -350,7 +350,7 @@ def furnish(plan: Plan, *, rng: np.random.Generator) -> tuple[Thing, ...]:
             box = find_place(space, category, [e * SIZES.get(size, 1.0) for e in kind.extent], placed, rng=rng)
             if box is None: continue
             space.boxes.append(box); placed.setdefault(category, []).append(box)
-            colour = shared.setdefault(category, cards.deal(category)) if kind.how == 'round' else cards.deal(category)
+            if kind.how != 'round' or category not in shared: shared[category] = cards.deal(category)
             centre = (round((box[0] + box[3]) / 2, 3), round((box[1] + box[4]) / 2, 3), round((box[2] + box[5]) / 2 + FLOOR_HEIGHT * room.floor, 3))
-            things.append(Thing(category, colour, size, k, centre, tuple(round(box[i + 3] - box[i], 3) for i in range(3))))
+            things.append(Thing(category, shared[category], size, k, centre, tuple(round(box[i + 3] - box[i], 3) for i in range(3))))
     return tuple(things)

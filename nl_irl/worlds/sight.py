@@ -16,9 +16,10 @@ from .house import Door, House, Room, Thing
 from .tables import HEADINGS, VIEWS, World, assemble
 
 # %% auto #0
-__all__ = ['APART', 'REACH', 'INSIDE', 'merge', 'walls_of', 'wall_axis', 'hidden', 'inward', 'clearance', 'spread',
-           'along_hallway', 'obstructed', 'moves_within', 'furniture_boxes', 'behind_doors', 'places_in', 'stand',
-           'generate_house']
+__all__ = ['APART', 'REACH', 'INSIDE', 'EYE', 'RANGE', 'FAINT', 'OPENINGS', 'LABELS', 'TOP', 'merge', 'walls_of', 'wall_axis',
+           'hidden', 'inward', 'clearance', 'spread', 'along_hallway', 'obstructed', 'moves_within', 'furniture_boxes',
+           'behind_doors', 'places_in', 'stand', 'generate_house', 'opening_of', 'targets', 'overlap', 'view_weights',
+           'keep_top', 'world_of']
 
 # %% ../../nbs/24_sight.ipynb #c004
 def merge(spans: list[tuple[float, float]], gaps: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -63,7 +64,7 @@ def hidden(a: np.ndarray, b: np.ndarray, walls: np.ndarray) -> np.ndarray:
     return found
 
 # %% ../../nbs/24_sight.ipynb #c009
-APART, REACH = 1.5, 2.7   # metres: least distance of viewpoints on free floor, longest usual move
+APART, REACH = 1.3, 3.0   # metres: least distance of viewpoints on free floor, longest usual move
 INSIDE = 0.35             # metres from a door to the viewpoint behind it
 
 def inward(door: Door, rooms: Sequence[Room], room: int, by: float) -> np.ndarray:
@@ -108,8 +109,9 @@ def along_hallway(bounds: Bounds, doors: np.ndarray) -> np.ndarray:
     return np.stack([stops, middle] if axis == 0 else [middle, stops], -1)
 
 # %% ../../nbs/24_sight.ipynb #c012
-def obstructed(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    "(n, n) bool: whether the straight line between two of `points` (n, 2) meets one of `boxes` (m, 4)."
+def obstructed(points: np.ndarray, boxes: np.ndarray, shave: float = 0.15) -> np.ndarray:
+    "(n, n) bool: whether the straight line between two of `points` (n, 2) meets one of `boxes` (m, 4) less a rim of `shave` metres."
+    boxes = boxes[np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) > 2 * shave] + np.array([shave, shave, -shave, -shave])
     start, step = points[:, None, None], (points - points[:, None])[:, :, None]
     step = np.where(np.abs(step) < 1e-9, 1e-9, step)
     a, b = (boxes[:, :2] - start) / step, (boxes[:, 2:] - start) / step
@@ -120,8 +122,9 @@ def moves_within(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     "(n, n) bool, symmetric: moves between `points` (n, 2 or 3) of one room with furniture `boxes` (m, 4); every point is reached."
     length = np.linalg.norm(points[:, None] - points, axis=-1)
     blocked = obstructed(points[:, :2], boxes)
-    between = np.maximum(length[:, None], length[None]).min(-1, initial=99, where=~np.eye(len(points), dtype=bool)[:, None] & ~np.eye(len(points), dtype=bool)[None])
-    moves = (length < REACH) & ~blocked & (between > 0.8 * length)
+    legs = length + 99 * np.eye(len(points))
+    between = np.maximum(legs[:, None], legs).min(-1)
+    moves = (length < REACH) & ~blocked & (between > 0.6 * length)
     tree = minimum_spanning_tree(np.triu(length + 4 * blocked + 1e-6, 1)).toarray() > 0
     moves |= tree | tree.T
     np.fill_diagonal(moves, False)
@@ -155,7 +158,8 @@ def places_in(plan: Plan, room: int, boxes: np.ndarray, behind: Sequence[np.ndar
         for _, door in leaving:
             axis = wall_axis(door, plan.rooms)
             tries = np.array([inward(door, plan.rooms, room, min(by, (bounds[axis + 2] - bounds[axis]) / 2)) for by in (1.2, 0.95, 0.7)])
-            own.append(tries[(clearance(tries, bounds, boxes) > 0.2).argmax()])
+            best = tries[(clearance(tries, bounds, boxes) > 0.2).argmax()]
+            if not any(np.abs(p - best).max() < 0.9 and abs(p[1 - axis] - best[1 - axis]) < door.width / 2 for p in own): own.append(best)
         taken = np.array(own + [p[:2] for p, _ in leaving if p is not None]).reshape(-1, 2)
         places = np.concatenate([np.array(own).reshape(-1, 2), spread(bounds, boxes, taken)])
     return np.column_stack([places, np.full(len(places), z)])
@@ -177,7 +181,7 @@ def stand(plan: Plan, things: Sequence[Thing]) -> tuple[np.ndarray, np.ndarray, 
         a, b = (np.flatnonzero(room == k) for k in door.rooms)
         if place is not None: b = b[[np.abs(position[b] - place).sum(1).argmin()]]
         length = np.linalg.norm(position[a][:, None] - position[b], axis=-1) + 99 * hidden(position[a], position[b], walls[plan.rooms[door.rooms[0]].floor])
-        near = (length < REACH) & (length <= length.min(0) + 1.0) | (length == length.min())
+        near = (length < REACH) | (length == length.min())
         moves[np.ix_(a, b)] |= near
     up = [np.abs(position - step[:3]).sum(1).argmin() for step in plan.steps]
     moves[up[2:3], up[3:4]] = True                                  # the half landing joins the storeys
@@ -194,3 +198,72 @@ def generate_house(name: str, *, rng: np.random.Generator) -> House:
         here, there = np.flatnonzero(floors[room] == floor), np.flatnonzero(floors[[t.room for t in things]] == floor)
         sees[np.ix_(here, there)] = ~hidden(position[here], at[there], walls_of(plan.rooms, plan.doors, floor))
     return House(name, plan.rooms, plan.doors, things, position, room, pairs, sees)
+
+# %% ../../nbs/24_sight.ipynb #c018
+EYE, RANGE = 1.5, 10.0   # metres
+FAINT = 0.04             # a lighter weight is not noticed
+OPENINGS = ('door', 'archway', 'stairs')
+LABELS = ('', *CATALOGUE, *COLOURS, *SIZES, *OPENINGS)
+TOP = 12                 # labels kept of a view
+
+def opening_of(door: Door, rooms: Sequence[Room]) -> str:
+    "What an opening looks like: 'stairs' where it leads to them, else 'door', or 'archway' where it is wider than 1.3 m."
+    if rooms[door.rooms[1]].kind in STAIRS: return 'stairs'
+    return 'archway' if door.width > 1.3 else 'door'
+
+def targets(house: House) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    "All that can be seen: label (target, 3), centre (target, 3) and extent (target, 3) in metres, whether seen (viewpoint, target)."
+    index = {name: i for i, name in enumerate(LABELS)}
+    label = [(index[t.category], index[t.colour], index[t.size]) for t in house.things] + [(index[opening_of(d, house.rooms)], 0, 0) for d in house.doors]
+    centre = [t.position for t in house.things] + [(d.position[0], d.position[1], d.position[2] + 1.05) for d in house.doors]
+    wide = [(0.1, d.width, 2.1) if wall_axis(d, house.rooms) == 0 else (d.width, 0.1, 2.1) for d in house.doors]
+    extent, at = [t.extent for t in house.things] + wide, np.array([d.position for d in house.doors])
+    floors = np.array([house.rooms[d.rooms[0]].floor for d in house.doors])
+    openings = np.zeros((len(house.position), len(house.doors)), bool)
+    for floor in range(max(floors) + 1):
+        here, there = np.flatnonzero(house.floor == floor), np.flatnonzero(floors == floor)
+        openings[np.ix_(here, there)] = ~hidden(house.position[here], at[there], walls_of(house.rooms, house.doors, floor))
+    return np.array(label), np.array(centre), np.array(extent), np.concatenate([house.sees, openings], 1)
+
+def overlap(low: np.ndarray, high: np.ndarray, centre: np.ndarray, half: float) -> np.ndarray:
+    "Radians that the interval from `low` to `high` shares with `centre` plus and minus `half`."
+    return np.clip(np.minimum(high, centre + half) - np.maximum(low, centre - half), 0, None)
+
+# %% ../../nbs/24_sight.ipynb #c020
+def view_weights(house: House) -> np.ndarray:
+    "(viewpoint, 36, label) float32: how large each of `LABELS` looks in each view, 0 to 1."
+    label, centre, extent, seen = targets(house)
+    v, t = np.nonzero(seen & (np.linalg.norm(centre[:, :2] - house.position[:, None, :2], axis=-1) < RANGE))
+    delta, size = centre[t] - house.position[v] - [0, 0, EYE], extent[t]
+    far, bearing = np.maximum(np.hypot(delta[:, 0], delta[:, 1]), 0.4), np.arctan2(delta[:, 0], delta[:, 1])
+    half = np.arctan((size[:, 0] * np.abs(np.cos(bearing)) + size[:, 1] * np.abs(np.sin(bearing))) / 2 / far)[:, None]
+    cell = np.pi / HEADINGS
+    offset = (bearing[:, None] - 2 * cell * np.arange(HEADINGS) + np.pi) % (2 * np.pi) - np.pi
+    across = overlap(offset - half, offset + half, np.zeros(1), cell)
+    low, high = (np.arctan2(delta[:, 2] + s * size[:, 2] / 2, far)[:, None] for s in (-1, 1))
+    rows = np.concatenate([overlap(low, high, np.array([-4 * cell]), 3 * cell), overlap(low, high, np.zeros(1), cell), overlap(low, high, np.array([4 * cell]), 3 * cell)], 1)
+    weight = np.minimum(np.sqrt(across[:, None] * rows[..., None]) / (2 * cell), 1).reshape(len(v), VIEWS)
+    pair, view = np.nonzero(weight > FAINT)
+    table = np.zeros((len(seen), VIEWS, len(LABELS)), np.float32)
+    for k in range(3): np.maximum.at(table, (v[pair], view, label[t[pair], k]), weight[pair, view].astype(np.float32))
+    table[..., 0] = 0
+    return table
+
+def keep_top(table: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    "The `top` heaviest labels of each row of `table` (..., label), heaviest first: label int16 and weight float16, both (..., top), padded with 0."
+    flat = table.reshape(-1, table.shape[-1])
+    row, label = np.nonzero(flat)
+    weight = flat[row, label]
+    order = np.lexsort((label, -weight, row))
+    row, label, weight = row[order], label[order], weight[order]
+    counts = np.bincount(row, minlength=len(flat))
+    slot = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    labels, weights = np.zeros((len(flat), top), np.int16), np.zeros((len(flat), top), np.float16)
+    kept = slot < top
+    labels[row[kept], slot[kept]], weights[row[kept], slot[kept]] = label[kept], weight[kept]
+    return labels.reshape(*table.shape[:-1], top), weights.reshape(*table.shape[:-1], top)
+
+def world_of(houses: Sequence[House], name: str) -> World:
+    "The tables of `houses`; the labels are the whole catalogue, whichever houses they are."
+    views = [keep_top(view_weights(h), TOP) for h in houses]
+    return assemble(name, [h.scan for h in houses], LABELS, (np.concatenate([l for l, _ in views]), np.concatenate([w for _, w in views])))
