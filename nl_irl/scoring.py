@@ -5,17 +5,23 @@
 # %% ../nbs/32_scoring.ipynb #c002
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from .files import read_json, write_bytes
 from .metrics import METRICS, pad, scores, without_repeats
 from .types import Episode, require
 from .worlds.tables import World, distance_between
 
 # %% auto #0
-__all__ = ['Paths', 'check_path', 'path_rows', 'score_rows', 'score_paths', 'summary', 'interval']
+__all__ = ['Paths', 'check_path', 'path_rows', 'score_rows', 'score_paths', 'summary', 'interval', 'viewpoints_of',
+           'read_records', 'read_submission', 'write_submission']
 
 # %% ../nbs/32_scoring.ipynb #c004
 Paths = Sequence[Sequence[str]]
@@ -68,3 +74,51 @@ def interval(frame: pd.DataFrame, column: str, *, rng: np.random.Generator, clus
     total = group[rng.integers(len(group), size=(draws, len(group)))].sum(1)
     low, high = np.quantile(total[:, 0] / total[:, 1], [0.025, 0.975])
     return float(low), float(high)
+
+# %% ../nbs/32_scoring.ipynb #c014
+def viewpoints_of(hop: Any) -> list[str]:
+    "The viewpoint ids in one entry of a trajectory: an id, [id, heading, elevation], or a list of such; else a `ValueError`."
+    if isinstance(hop, str): return [hop]
+    require(isinstance(hop, list), f'{str(hop)[:60]} is no [viewpoint, heading, elevation]')
+    if len(hop) == 3 and isinstance(hop[0], str) and not isinstance(hop[1], str | list):
+        require(all(isinstance(x, int | float) and math.isfinite(x) for x in hop[1:]),
+                f'heading and elevation of {hop[0]} must be finite radians, got {hop[1:]}')
+        return hop[:1]
+    return [id for part in hop for id in viewpoints_of(part)]
+
+def read_records(file: Path | str) -> dict[str, tuple[str, ...]]:
+    "{instr_id: viewpoint ids} of a submission; a `ValueError` names file and record."
+    records = read_json(file)
+    require(isinstance(records, list), f'{file}: expected a list of {{"instr_id", "trajectory"}}, got {type(records).__name__}')
+    found: dict[str, tuple[str, ...]] = {}
+    for k, record in enumerate(records):
+        where = f'{file}: record {k}'
+        require(isinstance(record, dict) and {'instr_id', 'trajectory'} <= set(record), f'{where} needs instr_id and trajectory: {str(record)[:60]}')
+        id = str(record['instr_id'])
+        require(id not in found, f'{where}: instr_id {id} came before; give each instruction once')
+        require(isinstance(record['trajectory'], list), f'{where} ({id}): trajectory must be a list of [viewpoint, heading, elevation]')
+        try: found[id] = tuple(viewpoints_of(record['trajectory']))
+        except ValueError as error: raise ValueError(f'{where} ({id}): {error}') from None
+    return found
+
+# %% ../nbs/32_scoring.ipynb #c015
+def read_submission(file: Path | str, world: World, episodes: Sequence[Episode]) -> list[tuple[str, ...]]:
+    "The paths of a submission in the order of `episodes`, checked as `path_rows` does; a `ValueError` names file, record and the way out."
+    found, wanted = read_records(file), {e.task.id for e in episodes}
+    unknown, missing = [id for id in found if id not in wanted], [e.task.id for e in episodes if e.task.id not in found]
+    require(not unknown, f'{file}: {len(unknown)} unknown ids such as {unknown[:1]}; is it for another split, or, where it answers a fourth instruction, '
+            'for protocol all?')
+    require(not missing, f'{file}: lacks {len(missing)} of {len(episodes)} episodes, such as {missing[:1]}; answer every instruction of the split')
+    paths = [found[e.task.id] for e in episodes]
+    path_rows(world, episodes, paths, str(file))
+    return paths
+
+def write_submission(file: Path | str, world: World, episodes: Sequence[Episode], paths: Paths) -> None:
+    "Write `paths` in the leaderboard's format, checked as `path_rows` does and without repeats; headings and elevations are those of the moves."
+    rows, length = path_rows(world, episodes, paths)
+    slot = (world.neighbor[rows[:, :-1]] == rows[:, 1:, None]).argmax(2)
+    angle = world.edge[rows[:, :-1], slot, :2].astype(float).round(6)
+    start = np.array([[e.task.heading, 0.0] for e in episodes]).reshape(-1, 1, 2)
+    angle = np.concatenate([start, angle], 1).tolist()
+    trajectory = lambda k: [[world.ids[i], *a] for i, a in zip(rows[k, :length[k]], angle[k])]
+    write_bytes(file, json.dumps([dict(instr_id=e.task.id, trajectory=trajectory(k)) for k, e in enumerate(episodes)]).encode())

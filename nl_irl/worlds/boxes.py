@@ -39,7 +39,8 @@ MERGED = {word: label for label, words in {
     'picture': 'art artwork painting photo photograph portrait poster', 'railing': 'banister handrail rail', 'refrigerator': 'fridge',
     'rug': 'carpet mat', 'shelf': 'shelve shelving', 'shower': 'showerhead', 'sink': 'basin washbasin', 'stair': 'staircase stairway step',
     'statue': 'bust sculpture scultpure', 'switch': 'lightswitch', 'table': 'sidetable', 'telephone': 'phone',
-    'trash': 'garbage trashcan', 'trophy': 'trohpy', 'tv': 'television', 'utensil': 'utencil', 'window': 'windowframe windowsill'}.items() for word in words.split()}
+    'trash': 'garbage trashcan', 'trophy': 'trohpy', 'tv': 'television', 'utensil': 'utencil', 'window': 'windowframe windowsill',
+}.items() for word in words.split()}
 
 def singular(word: str) -> str:
     "A noun without its plural ending."
