@@ -65,15 +65,15 @@ def interval_plot(table: pd.DataFrame, ax: Axes, *, metric: str = 'SR', label: s
     agents, splits = (list(dict.fromkeys(table[c])) for c in ('agent', 'split'))
     for k, (color, split) in enumerate(zip(COLORS, splits)):
         rows = table[table.split == split]
-        y = rows.agent.map(agents.index) + 0.16 * (k - (len(splits) - 1) / 2)
+        y = rows.agent.map(agents.index) + 0.2 * (k - (len(splits) - 1) / 2)
         spread = (rows[metric] - rows[f'{metric}_low']).clip(lower=0), (rows[f'{metric}_high'] - rows[metric]).clip(lower=0)
-        ax.errorbar(rows[metric], y, xerr=spread, fmt='o', color=color, markersize=5, elinewidth=1.6, capsize=2.5, label=split)
+        ax.errorbar(rows[metric], y, xerr=spread, fmt='o', color=color, markersize=5, elinewidth=1.6, capsize=2.5, label=split, clip_on=False)
     ax.set_yticks(range(len(agents)), agents)
     ax.set_ylim(len(agents) - 0.5, -0.5)
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.set_xlabel(f'{label}, mean and 95 % interval', color=INK, fontsize=9)
-    ax.legend(frameon=False, fontsize=9, loc='lower right', bbox_to_anchor=(1, 1), ncols=len(splits))
+    ax.legend(frameon=False, fontsize=9, loc='lower left', bbox_to_anchor=(0, 1), ncols=len(splits), borderaxespad=0.2, handletextpad=0.3)
     tidy(ax).grid(axis='y', visible=False)
     ax.grid(axis='x', color='#e4e7eb', linewidth=0.8)
     return ax
