@@ -17,8 +17,8 @@ Bounds = tuple[float, float, float, float]
 FLOOR_HEIGHT = 3.0   # metres
 
 # %% auto #0
-__all__ = ['Bounds', 'FLOOR_HEIGHT', 'AREA', 'BEHIND', 'BESIDE', 'STAIRS', 'INNER', 'Suite', 'Step', 'suites', 'program', 'snap',
-           'Band', 'width_of', 'cut_suite', 'slimness', 'Draft', 'balance', 'fill', 'shared_wall', 'befriend',
+__all__ = ['Bounds', 'FLOOR_HEIGHT', 'AREA', 'BEHIND', 'BESIDE', 'STAIRS', 'ONCE', 'INNER', 'Suite', 'Step', 'suites', 'program',
+           'snap', 'Band', 'width_of', 'cut_suite', 'slimness', 'Draft', 'balance', 'fill', 'shared_wall', 'befriend',
            'cut_doors', 'Shape', 'add_end', 'climb', 'Plan', 'turn_plan', 'at_the_end', 'draw_floor', 'add_storey',
            'draw_plan']
 
@@ -40,14 +40,20 @@ BESIDE = {  # neighbours that may share a door: (probability, whether it is a wi
     ('bathroom', "children's room"): (0.3, False), ('bathroom', 'bedroom'): (0.2, False), ('living room', 'music room'): (0.5, True)}
 
 STAIRS = ('stairs', 'landing')
+ONCE = ('garage', 'gym', 'laundry room', 'library', 'music room', 'office', 'pantry', 'playroom')   # kinds that a house has at most once, as a rule
 INNER = ('dining room', 'library', 'laundry room', 'music room', 'playroom')   # may lose their door to the hallway once a neighbour lets them in
 
 # %% ../../nbs/22_floorplans.ipynb #c005
 Suite = tuple[str, ...]
 
 def suites(kinds: Sequence[str], *, rng: np.random.Generator) -> list[Suite]:
-    "Each kind as a suite: the room itself first, then what is drawn to lie behind it."
-    return [(kind, *(BEHIND[kind][rng.integers(len(BEHIND[kind]))] if kind in BEHIND else ())) for kind in kinds]
+    "Each kind as a suite: the room itself first, then what is drawn to lie behind it, which repeats nothing that a house has only once."
+    had, found = set(kinds), []
+    for kind in kinds:
+        behind = BEHIND[kind][rng.integers(len(BEHIND[kind]))] if kind in BEHIND else ()
+        found.append((kind, *(k for k in behind if k not in ONCE or k not in had)))
+        had.update(behind)
+    return found
 
 def program(two_floors: bool, *, rng: np.random.Generator) -> tuple[list[Suite], list[Suite]]:
     "The suites that a house shall have on the ground floor, and those that it may have above, most wanted first."
@@ -56,6 +62,7 @@ def program(two_floors: bool, *, rng: np.random.Generator) -> tuple[list[Suite],
     if two_floors:
         ground = ['living room', 'kitchen', 'bathroom'] + some(['dining room', 'office', 'garage', 'laundry room', 'library', 'gym', 'music room'], 1, 2)
         above = ['bedroom', 'bathroom', 'bedroom'] + some(["children's room", 'office', 'library', 'playroom', 'bedroom', 'gym', 'laundry room'], 7, 7)
+        above = [k for k in above if k not in ONCE or k not in ground]
         return suites(ground, rng=rng), suites(above, rng=rng)
     ground = ['living room', 'kitchen', 'bathroom', 'bedroom'] + some(
         ['dining room', 'bedroom', 'bedroom', "children's room", 'bathroom', 'office', 'laundry room', 'library', 'gym', 'garage', 'closet',
@@ -146,7 +153,9 @@ def balance(wishes: Sequence[Suite], depths: Sequence[float], *, rng: np.random.
         rows[k][0].append(wishes[i]); rows[k][1].append(width_of(wishes[i], depths[k], rng=rng))
     longest = max(sum(widths) for _, widths in rows)
     for (row, widths), depth in zip(rows, depths):
-        if longest - sum(widths) > 1.6: row.append((str(rng.choice(['closet', 'storage room'] + [k for k in ('laundry room', 'office') if (k,) not in wishes])),)); widths.append(max(2.0, 6 / depth))
+        if longest - sum(widths) <= 1.6: continue
+        small = ['closet', 'storage room'] + [k for k in ('laundry room', 'office') if not any(k in suite for suite in wishes)]
+        row.append((str(rng.choice(small)),)); widths.append(max(2.0, 6 / depth))
     turns = [rng.permutation(len(row)) for row, _ in rows]
     return [([row[i] for i in turn], [widths[i] for i in turn]) for (row, widths), turn in zip(rows, turns)]
 
@@ -282,10 +291,13 @@ def at_the_end(end: str, wishes: list[Suite], required: int, *, rng: np.random.G
         wishes[:] = [s for s in wishes if s[0] not in kinds]
         return [(kind,) for kind in kinds]
     if end == '': return []
+    had = {k for suite in wishes for k in suite}
     taken = wishes[max(required, len(wishes) - 3):]
     del wishes[len(wishes) - len(taken):]
-    return taken + suites([str(k) for k in rng.permutation(['office', 'library', 'gym', 'closet', 'storage room', 'bathroom', 'bedroom'])], rng=rng)
+    more = [str(k) for k in rng.permutation(['office', 'library', 'gym', 'closet', 'storage room', 'bathroom', 'bedroom'])]
+    return taken + [(k,) for k in more if k not in ONCE or k not in had]
 
+# %% ../../nbs/22_floorplans.ipynb #c026
 def draw_floor(draft: Draft, shape: Shape, rows: Sequence, at_end: list[Suite], floor: int, *, rng: np.random.Generator) -> int:
     "A storey with one of `rows` (suites, widths) for each band, and its end; the index of its hallway."
     hall = draft.room('hallway', floor, tuple(map(snap, (0, 0, shape.length, shape.width))))
@@ -298,7 +310,7 @@ def add_storey(draft: Draft, shape: Shape, wishes: list[Suite], *, rng: np.rando
     stairs = [r.kind for r in draft.rooms].index('stairs')
     axis_low, axis_high = draft.rooms[stairs].bounds[0], draft.rooms[stairs].bounds[2]
     if rng.random() < 0.5: shape = replace(shape, end='')
-    at_end = [('bedroom',), ('bathroom',), ('closet',)] if shape.end == 'room' else wishes[2:3] + suites(['bedroom', 'office', 'library', 'closet'], rng=rng)
+    at_end = [('bedroom',), ('bathroom',), ('closet',)] if shape.end == 'room' else wishes[2:3] + [('bedroom', 'closet'), ("children's room",), ('closet',)]
     rows = []
     for band in shape.bands:
         if band.bounds(0, 0, 1, band.depth)[1] != draft.rooms[stairs].bounds[1]: rows.append(fill(band.length, band.depth, wishes, rng=rng)); continue
@@ -311,6 +323,7 @@ def add_storey(draft: Draft, shape: Shape, wishes: list[Suite], *, rng: np.rando
     require((hall, landing, 1.9) in [(a, b, round(w, 2)) for a, b, w in draft.links], 'the landing opens to the upper hallway')
     return tuple(climb(home, axis_low, stairs, landing))
 
+# %% ../../nbs/22_floorplans.ipynb #c027
 def draw_plan(*, rng: np.random.Generator) -> Plan:
     "A floor plan: one in three has two floors."
     two_floors = bool(rng.random() < 1 / 3)

@@ -35,9 +35,9 @@ class Kind:
 
 # %% ../../nbs/23_furniture.ipynb #c005
 def kinds(how: str, table: str) -> dict[str, Kind]:
-    "Parse lines of `name: width depth height [base] [palette] [sizes]`, one kind a line."
+    "Parse a table of `name: width depth height [base] [palette] [sizes]`, with semicolons or line ends between."
     found = {}
-    for line in filter(None, map(str.strip, table.splitlines())):
+    for line in filter(None, map(str.strip, table.replace(';', '\n').splitlines())):
         name, rest = line.split(':')
         words = rest.split()
         numbers = [float(w) for w in words if w[0].isdigit()]
@@ -46,71 +46,23 @@ def kinds(how: str, table: str) -> dict[str, Kind]:
     return found
 
 WALL = kinds('wall', """
-    armchair: 0.8 0.8 0.9 any
-    barrel: 0.6 0.6 0.8 wood
-    basket: 0.4 0.4 0.5 bright sizes
-    bathtub: 1.6 0.75 0.6 plain
-    bed: 1.5 2.0 0.6 any sizes
-    bench: 1.1 0.4 0.5 any
-    bicycle: 1.7 0.5 1.1 bright
-    bookshelf: 1.0 0.35 2.0 wood sizes
-    box: 0.5 0.5 0.5 any sizes
-    bunk bed: 1.0 2.0 1.7 any
-    cabinet: 0.9 0.45 1.6 wood sizes
-    christmas tree: 0.9 0.9 1.9
-    clothes rack: 1.2 0.5 1.7 plain
-    coat rack: 0.45 0.4 1.8 wood
-    counter: 1.8 0.6 0.9 wood sizes
-    crib: 1.2 0.7 1.0 any
-    desk: 1.3 0.65 0.75 wood sizes
-    dishwasher: 0.6 0.6 0.85 plain
-    dollhouse: 0.8 0.5 1.0 bright
-    dresser: 1.2 0.5 0.9 any
-    drum kit: 1.4 1.2 1.2 any
-    dryer: 0.6 0.6 0.85 plain
-    dumbbells: 1.0 0.4 0.6
-    easel: 0.7 0.6 1.5 any
-    exercise bike: 1.1 0.6 1.2 any
-    filing cabinet: 0.5 0.6 1.1 any
-    fireplace: 1.4 0.4 1.2 plain
-    globe: 0.5 0.5 1.0
-    guitar: 0.4 0.35 1.1 any
-    harp: 0.9 0.5 1.7
-    ironing board: 1.2 0.4 0.9 any
-    ladder: 0.6 0.3 2.0 any
-    lamp: 0.35 0.35 1.6 any sizes
-    laundry basket: 0.5 0.4 0.6 any
-    lawn mower: 0.6 0.9 1.0 bright
-    motorcycle: 1.9 0.7 1.1 any
-    music stand: 0.5 0.4 1.2 plain
-    nightstand: 0.45 0.4 0.55 any
-    piano: 1.5 0.65 1.2 plain
-    plant: 0.45 0.45 1.1 sizes
-    punching bag: 0.4 0.4 1.7 any
-    refrigerator: 0.75 0.7 1.8 any
-    rocking chair: 0.6 0.8 1.0 any
-    rocking horse: 0.8 0.4 0.8 bright
-    shelf: 1.0 0.35 1.8 wood sizes
-    shoe rack: 0.8 0.35 0.6 wood
-    shower: 0.9 0.9 2.1
-    sideboard: 1.4 0.45 0.9 wood
-    sink: 0.7 0.5 0.9 plain
-    sofa: 1.9 0.85 0.8 any sizes
-    stove: 0.65 0.6 0.9 plain
-    suitcase: 0.5 0.3 0.7 any sizes
-    toilet: 0.45 0.65 0.8
-    toolbox: 0.6 0.35 0.4 bright
-    toy chest: 0.9 0.45 0.5 bright
-    trash can: 0.35 0.35 0.6 any
-    treadmill: 0.8 1.7 1.3 plain
-    tv stand: 1.3 0.4 0.5 wood
-    umbrella stand: 0.3 0.3 0.6 any
-    vacuum cleaner: 0.4 0.4 1.0 any
-    wardrobe: 1.3 0.6 2.1 any sizes
-    washing machine: 0.6 0.6 0.85 plain
-    weight bench: 0.7 1.3 1.0 any
-    wine rack: 0.8 0.35 1.3 wood
-    workbench: 1.5 0.6 0.9 wood""")
+    armchair: 0.8 0.8 0.9 any; barrel: 0.6 0.6 0.8 wood; basket: 0.4 0.4 0.5 bright sizes; bathtub: 1.6 0.75 0.6 plain;
+    bed: 1.5 2.0 0.6 any sizes; bench: 1.1 0.4 0.5 any; bicycle: 1.7 0.5 1.1 bright; bookshelf: 1.0 0.35 2.0 wood sizes;
+    box: 0.5 0.5 0.5 any sizes; bunk bed: 1.0 2.0 1.7 any; cabinet: 0.9 0.45 1.6 wood sizes; christmas tree: 0.9 0.9 1.9;
+    clothes rack: 1.2 0.5 1.7 plain; coat rack: 0.45 0.4 1.8 wood; counter: 1.8 0.6 0.9 wood sizes; crib: 1.2 0.7 1.0 any;
+    desk: 1.3 0.65 0.75 wood sizes; dishwasher: 0.6 0.6 0.85 plain; dollhouse: 0.8 0.5 1.0 bright; dresser: 1.2 0.5 0.9 any;
+    drum kit: 1.4 1.2 1.2 any; dryer: 0.6 0.6 0.85 plain; dumbbells: 1.0 0.4 0.6; easel: 0.7 0.6 1.5 any;
+    exercise bike: 1.1 0.6 1.2 any; filing cabinet: 0.5 0.6 1.1 any; fireplace: 1.4 0.4 1.2 plain; globe: 0.5 0.5 1.0;
+    guitar: 0.4 0.35 1.1 any; harp: 0.9 0.5 1.7; ironing board: 1.2 0.4 0.9 any; ladder: 0.6 0.3 2.0 any;
+    lamp: 0.35 0.35 1.6 any sizes; laundry basket: 0.5 0.4 0.6 any; lawn mower: 0.6 0.9 1.0 bright; motorcycle: 1.9 0.7 1.1 any;
+    music stand: 0.5 0.4 1.2 plain; nightstand: 0.45 0.4 0.55 any; piano: 1.5 0.65 1.2 plain; plant: 0.45 0.45 1.1 sizes;
+    punching bag: 0.4 0.4 1.7 any; refrigerator: 0.75 0.7 1.8 any; rocking chair: 0.6 0.8 1.0 any;
+    rocking horse: 0.8 0.4 0.8 bright; shelf: 1.0 0.35 1.8 wood sizes; shoe rack: 0.8 0.35 0.6 wood; shower: 0.9 0.9 2.1;
+    sideboard: 1.4 0.45 0.9 wood; sink: 0.7 0.5 0.9 plain; sofa: 1.9 0.85 0.8 any sizes; stove: 0.65 0.6 0.9 plain;
+    suitcase: 0.5 0.3 0.7 any sizes; toilet: 0.45 0.65 0.8; toolbox: 0.6 0.35 0.4 bright; toy chest: 0.9 0.45 0.5 bright;
+    trash can: 0.35 0.35 0.6 any; treadmill: 0.8 1.7 1.3 plain; tv stand: 1.3 0.4 0.5 wood; umbrella stand: 0.3 0.3 0.6 any;
+    vacuum cleaner: 0.4 0.4 1.0 any; wardrobe: 1.3 0.6 2.1 any sizes; washing machine: 0.6 0.6 0.85 plain;
+    weight bench: 0.7 1.3 1.0 any; wine rack: 0.8 0.35 1.3 wood; workbench: 1.5 0.6 0.9 wood""")
 
 # %% ../../nbs/23_furniture.ipynb #c006
 MIDDLE = kinds('middle', """
@@ -159,6 +111,7 @@ FLAT = kinds('rug', "rug: 2.0 1.4 0.015 0.0 any sizes\n yoga mat: 0.7 1.7 0.01 0
 ABOVE = kinds('ceiling', "chandelier: 0.7 0.7 0.5 2.3\n ceiling fan: 1.0 1.0 0.3 2.4")
 CATALOGUE: dict[str, Kind] = WALL | MIDDLE | ROUND | HANGING | TOP | FLAT | ABOVE
 
+# %% ../../nbs/23_furniture.ipynb #c007
 HOSTS = {  # what a thing may stand on
     'candle': ('table', 'sideboard', 'coffee table', 'fireplace'), 'coffee machine': ('counter',), 'computer': ('desk',),
     'fruit bowl': ('table', 'kitchen island', 'counter'), 'jar': ('shelf', 'counter'), 'kettle': ('counter', 'kitchen island'),
@@ -167,46 +120,49 @@ HOSTS = {  # what a thing may stand on
     'teddy bear': ('bed', 'bunk bed', 'toy chest'), 'television': ('tv stand', 'dresser'), 'toaster': ('counter',),
     'vase': ('table', 'sideboard', 'coffee table', 'dresser', 'piano')}
 
-# %% ../../nbs/23_furniture.ipynb #c009
+# %% ../../nbs/23_furniture.ipynb #c010
 def recipe(always: str, maybe: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     "Names separated by commas."
     return tuple(filter(None, map(str.strip, always.split(',')))), tuple(map(str.strip, maybe.split(',')))
 
 RECIPES = {
-    'hallway': recipe('', 'coat rack, bench, umbrella stand, shoe rack, mirror, painting, painting, rug, plant, lamp, clock, cabinet, poster'),
-    'living room': recipe('sofa, coffee table, tv stand, television, rug, window',
-                          'armchair, armchair, bookshelf, fireplace, piano, plant, plant, painting, lamp, clock, curtain, pillow, vase, ottoman, '
-                          'chandelier, ceiling fan, christmas tree, window, candle, mirror, sideboard, rocking chair'),
-    'kitchen': recipe('stove, refrigerator, sink, counter, cabinet, window',
-                      'table, chair*2, kitchen island, stool*2, microwave, dishwasher, kettle, toaster, trash can, fruit bowl, coffee machine, clock, plant, '
-                      'painting, curtain, wine rack, counter'),
-    'dining room': recipe('table, chair*4, window', 'sideboard, cabinet, vase, candle, chandelier, rug, painting, painting, plant, clock, mirror, curtain, '
-                          'wine rack, fruit bowl, lamp, record player'),
-    'bedroom': recipe('bed, nightstand, wardrobe, window', 'dresser, rug, lamp, mirror, painting, curtain, plant, armchair, bookshelf, clock, pillow, '
-                      'nightstand, desk, basket, television, crib, rocking chair, ceiling fan, bench'),
-    "children's room": recipe('bunk bed, toy chest, window', 'desk, chair*1, rug, dollhouse, rocking horse, teddy bear, easel, poster, lamp, curtain, bookshelf, '
-                              'wardrobe, globe, basket, crib, guitar'),
-    'bathroom': recipe('toilet, sink, mirror', 'bathtub, shower, towel, bath mat, laundry basket, plant, cabinet, window, trash can, shelf, clock'),
-    'office': recipe('desk, chair*1, computer, bookshelf', 'window, printer, filing cabinet, whiteboard, lamp, plant, painting, rug, trash can, clock, '
-                     'globe, armchair, box, curtain'),
-    'laundry room': recipe('washing machine, dryer', 'ironing board, laundry basket, shelf, sink, basket, window, cabinet, vacuum cleaner, clothes rack, radio'),
+    'hallway': recipe('', 'coat rack, bench, umbrella stand, shoe rack, mirror, painting, painting, rug, plant, lamp, clock, cabinet, '
+        'poster'),
+    'living room': recipe('sofa, coffee table, tv stand, television, rug, window', 'armchair, armchair, bookshelf, fireplace, piano, '
+        'plant, plant, painting, lamp, clock, curtain, pillow, vase, ottoman, chandelier, ceiling fan, christmas tree, window, candle, '
+        'mirror, sideboard, rocking chair'),
+    'kitchen': recipe('stove, refrigerator, sink, counter, cabinet, window', 'table, chair*2, kitchen island, stool*2, microwave, '
+        'dishwasher, kettle, toaster, trash can, fruit bowl, coffee machine, clock, plant, painting, curtain, wine rack, counter'),
+    'dining room': recipe('table, chair*4, window', 'sideboard, cabinet, vase, candle, chandelier, rug, painting, painting, plant, clock, '
+        'mirror, curtain, wine rack, fruit bowl, lamp, record player'),
+    'bedroom': recipe('bed, nightstand, wardrobe, window', 'dresser, rug, lamp, mirror, painting, curtain, plant, armchair, bookshelf, '
+        'clock, pillow, nightstand, desk, basket, television, crib, rocking chair, ceiling fan, bench'),
+    "children's room": recipe('bunk bed, toy chest, window', 'desk, chair*1, rug, dollhouse, rocking horse, teddy bear, easel, poster, '
+        'lamp, curtain, bookshelf, wardrobe, globe, basket, crib, guitar'),
+    'bathroom': recipe('toilet, sink, mirror', 'bathtub, shower, towel, bath mat, laundry basket, plant, cabinet, window, trash can, '
+        'shelf, clock'),
+    'office': recipe('desk, chair*1, computer, bookshelf', 'window, printer, filing cabinet, whiteboard, lamp, plant, painting, rug, '
+        'trash can, clock, globe, armchair, box, curtain'),
+    'laundry room': recipe('washing machine, dryer', 'ironing board, laundry basket, shelf, sink, basket, window, cabinet, vacuum '
+        'cleaner, clothes rack, radio'),
     'closet': recipe('clothes rack', 'shoe rack, shelf, suitcase, box, box, mirror, lamp, basket, vacuum cleaner, laundry basket'),
-    'garage': recipe('car, workbench', 'bicycle, bicycle, toolbox, ladder, motorcycle, lawn mower, shelf, box, box, trash can, radio, cabinet, window, '
-                     'punching bag'),
-    'library': recipe('bookshelf, bookshelf, bookshelf, armchair', 'globe, desk, chair*1, ladder, lamp, rug, painting, plant, window, sofa, fireplace, clock, '
-                      'coffee table, candle, vase'),
-    'gym': recipe('treadmill, weight bench, dumbbells', 'exercise bike, yoga mat, yoga mat, punching bag, mirror, mirror, plant, towel, window, television, bench, '
-                  'clock, ceiling fan, radio, poster'),
+    'garage': recipe('car, workbench', 'bicycle, bicycle, toolbox, ladder, motorcycle, lawn mower, shelf, box, box, trash can, radio, '
+        'cabinet, window, punching bag'),
+    'library': recipe('bookshelf, bookshelf, bookshelf, armchair', 'globe, desk, chair*1, ladder, lamp, rug, painting, plant, window, '
+        'sofa, fireplace, clock, coffee table, candle, vase'),
+    'gym': recipe('treadmill, weight bench, dumbbells', 'exercise bike, yoga mat, yoga mat, punching bag, mirror, mirror, plant, towel, '
+        'window, television, bench, clock, ceiling fan, radio, poster'),
     'pantry': recipe('shelf, shelf', 'jar, jar, basket, barrel, wine rack, box, ladder, refrigerator, trash can'),
-    'playroom': recipe('toy chest, rug', 'billiard table, ping-pong table, dartboard, sofa, dollhouse, rocking horse, easel, poster, poster, teddy bear, television, '
-                       'tv stand, window, lamp, bookshelf, curtain, armchair'),
-    'music room': recipe('piano, music stand', 'drum kit, guitar, guitar, harp, record player, cabinet, stool*1, rug, painting, poster, window, armchair, lamp, '
-                         'plant, curtain, bookshelf'),
-    'storage room': recipe('shelf, box', 'box, box, suitcase, ladder, vacuum cleaner, christmas tree, barrel, bicycle, basket, toolbox, cabinet, trash can'),
+    'playroom': recipe('toy chest, rug', 'billiard table, ping-pong table, dartboard, sofa, dollhouse, rocking horse, easel, poster, '
+        'poster, teddy bear, television, tv stand, window, lamp, bookshelf, curtain, armchair'),
+    'music room': recipe('piano, music stand', 'drum kit, guitar, guitar, harp, record player, cabinet, stool*1, rug, painting, poster, '
+        'window, armchair, lamp, plant, curtain, bookshelf'),
+    'storage room': recipe('shelf, box', 'box, box, suitcase, ladder, vacuum cleaner, christmas tree, barrel, bicycle, basket, toolbox, '
+        'cabinet, trash can'),
     'stairs': recipe('', 'painting, mirror'),
     'landing': recipe('', 'painting, clock, window')}
 
-# %% ../../nbs/23_furniture.ipynb #c012
+# %% ../../nbs/23_furniture.ipynb #c013
 Box = tuple[float, float, float, float, float, float]   # x0, y0, z0, x1, y1, z1 in metres, z from the room's floor
 
 @dataclass
@@ -243,7 +199,7 @@ class Space:
             at = max(at, high)
         return found
 
-# %% ../../nbs/23_furniture.ipynb #c015
+# %% ../../nbs/23_furniture.ipynb #c016
 def at_wall(space: Space, extent: Sequence[float], base: float, walls: Sequence[int], *, rng: np.random.Generator) -> Box | None:
     "Back to a free stretch of one of `walls`, often in its corner."
     w, d, h = extent
@@ -287,7 +243,7 @@ def on_top(space: Space, hosts: Sequence[Box], extent: Sequence[float], *, rng: 
             if not space.clash(box := (x, y, top, x + w, y + d, top + h)): return box
     return None
 
-# %% ../../nbs/23_furniture.ipynb #c017
+# %% ../../nbs/23_furniture.ipynb #c018
 class Cards:
     "Deals colours of a category without repeating one until all of its palette were dealt."
     def __init__(self, *, rng: np.random.Generator): self.rng, self.decks = rng, {}
@@ -311,7 +267,7 @@ def find_place(space: Space, category: str, extent: Sequence[float], placed: dic
     size = [min(extent[0], space.bounds[2] - space.bounds[0] - 0.4), min(extent[1], space.bounds[3] - space.bounds[1] - 0.4), extent[2]]
     return in_middle(space, size if kind.how == 'rug' else extent, kind.base, rng=rng)
 
-# %% ../../nbs/23_furniture.ipynb #c019
+# %% ../../nbs/23_furniture.ipynb #c020
 def spaces(plan: Plan) -> Iterator[tuple[int, Space]]:
     "Each room of `plan` with the boxes before its doors taken, and which of its walls look outside."
     for k, room in enumerate(plan.rooms):

@@ -78,8 +78,8 @@ def clearance(points: np.ndarray, bounds: Bounds, boxes: np.ndarray) -> np.ndarr
     "(n,) metres from `points` (n, 2) to the nearest wall of `bounds` or of `boxes` (m, 4); 0 inside of a box."
     x, y = points[:, :1], points[:, 1:]
     wall = np.minimum(points - bounds[:2], np.array(bounds[2:]) - points).min(1)
-    away = np.hypot(np.maximum(np.maximum(boxes[:, 0] - x, x - boxes[:, 2]), 0), np.maximum(np.maximum(boxes[:, 1] - y, y - boxes[:, 3]), 0))
-    return np.minimum(wall, away.min(1, initial=9))
+    dx, dy = np.maximum(np.maximum(boxes[:, 0] - x, x - boxes[:, 2]), 0), np.maximum(np.maximum(boxes[:, 1] - y, y - boxes[:, 3]), 0)
+    return np.minimum(wall, np.sqrt(dx * dx + dy * dy).min(1, initial=9))
 
 def spread(bounds: Bounds, boxes: np.ndarray, taken: np.ndarray) -> np.ndarray:
     "(n, 2) places on the free floor of a room, apart from one another and from those `taken` (m, 2)."
@@ -89,7 +89,7 @@ def spread(bounds: Bounds, boxes: np.ndarray, taken: np.ndarray) -> np.ndarray:
     points, clear, found = points[clear > 0.2], np.minimum(clear[clear > 0.2], 0.8), []
     gap = np.linalg.norm(points[:, None] - taken, axis=-1).min(1, initial=9)
     while (gap >= APART).any():
-        best = np.where(gap >= APART, clear - 0.15 * np.abs(np.minimum(gap, 4) - 2), -9).argmax()
+        best = np.where(gap >= APART, (clear - 0.15 * np.abs(np.minimum(gap, 4) - 2)).round(6), -9).argmax()   # rounded, so that ties stay ties
         found.append(points[best])
         gap = np.minimum(gap, np.linalg.norm(points - points[best], axis=-1))
     return np.array(found).reshape(-1, 2)
@@ -138,13 +138,12 @@ def furniture_boxes(things: Sequence[Thing], room: int) -> np.ndarray:
                      for t in floor]).reshape(-1, 4)
 
 def behind_doors(plan: Plan) -> list[np.ndarray | None]:
-    "For each door the viewpoint (3,) behind it in its inner room; None for a hallway, which has its own, and for stairs, where a step serves."
-    places = []
-    for door in plan.doors:
+    "For each door the viewpoint (3,) behind it in its inner room, the nearest step where that is a staircase; None for a hallway, which has its own."
+    def place(door: Door) -> np.ndarray | None:
         inner = plan.rooms[door.rooms[1]]
-        own = inner.kind not in ('hallway', *STAIRS)
-        places.append(np.array([*inward(door, plan.rooms, door.rooms[1], INSIDE), door.position[2]]) if own else None)
-    return places
+        if inner.kind in STAIRS: return np.array(plan.steps[0 if inner.kind == 'stairs' else -1][:3])
+        return None if inner.kind == 'hallway' else np.array([*inward(door, plan.rooms, door.rooms[1], INSIDE), door.position[2]])
+    return [place(door) for door in plan.doors]
 
 def places_in(plan: Plan, room: int, boxes: np.ndarray, behind: Sequence[np.ndarray | None]) -> np.ndarray:
     "(n, 3) all viewpoints of a room: behind its doors, before the doors to rooms further in, on the stairs, and spread over the rest."
@@ -153,7 +152,7 @@ def places_in(plan: Plan, room: int, boxes: np.ndarray, behind: Sequence[np.ndar
     own = [p[:2] for p, d in zip(behind, plan.doors) if p is not None and d.rooms[1] == room]
     leaving = [(p, d) for p, d in zip(behind, plan.doors) if room in d.rooms and (p is None or d.rooms[0] == room)]
     if plan.rooms[room].kind == 'hallway':
-        places = along_hallway(bounds, np.array([d.position[:2] for _, d in leaving]).reshape(-1, 2))
+        places = along_hallway(bounds, np.array([d.position[:2] if p is None else p[:2] for p, d in leaving]).reshape(-1, 2))
     else:
         for _, door in leaving:
             axis = wall_axis(door, plan.rooms)
@@ -236,12 +235,16 @@ def view_weights(house: House) -> np.ndarray:
     v, t = np.nonzero(seen & (np.linalg.norm(centre[:, :2] - house.position[:, None, :2], axis=-1) < RANGE))
     delta, size = centre[t] - house.position[v] - [0, 0, EYE], extent[t]
     far, bearing = np.maximum(np.hypot(delta[:, 0], delta[:, 1]), 0.4), np.arctan2(delta[:, 0], delta[:, 1])
-    half = np.arctan((size[:, 0] * np.abs(np.cos(bearing)) + size[:, 1] * np.abs(np.sin(bearing))) / 2 / far)[:, None]
+    cos, sin = np.abs(np.cos(bearing)), np.abs(np.sin(bearing))
+    half = np.arctan((size[:, 0] * cos + size[:, 1] * sin) / 2 / far)[:, None]
+    depth = (size[:, 0] * sin + size[:, 1] * cos) / 2
     cell = np.pi / HEADINGS
     offset = (bearing[:, None] - 2 * cell * np.arange(HEADINGS) + np.pi) % (2 * np.pi) - np.pi
     across = overlap(offset - half, offset + half, np.zeros(1), cell)
-    low, high = (np.arctan2(delta[:, 2] + s * size[:, 2] / 2, far)[:, None] for s in (-1, 1))
-    rows = np.concatenate([overlap(low, high, np.array([-4 * cell]), 3 * cell), overlap(low, high, np.zeros(1), cell), overlap(low, high, np.array([4 * cell]), 3 * cell)], 1)
+    reach = np.stack([np.maximum(far - depth, 0.4), far + depth])                         # to the near and the far edge: one looks down on rugs and tables
+    low = np.arctan2(delta[:, 2] - size[:, 2] / 2, reach).min(0)[:, None]
+    high = np.arctan2(delta[:, 2] + size[:, 2] / 2, reach).max(0)[:, None]
+    rows = np.concatenate([overlap(low, high, np.array([middle * cell]), wide * cell) for middle, wide in ((-4, 3), (0, 1), (4, 3))], 1)
     weight = np.minimum(np.sqrt(across[:, None] * rows[..., None]) / (2 * cell), 1).reshape(len(v), VIEWS)
     pair, view = np.nonzero(weight > FAINT)
     table = np.zeros((len(seen), VIEWS, len(LABELS)), np.float32)
@@ -251,7 +254,7 @@ def view_weights(house: House) -> np.ndarray:
 
 def keep_top(table: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
     "The `top` heaviest labels of each row of `table` (..., label), heaviest first: label int16 and weight float16, both (..., top), padded with 0."
-    flat = table.reshape(-1, table.shape[-1])
+    flat = table.reshape(-1, table.shape[-1]).astype(np.float16)   # rounded first, so that ties go to the lower label
     row, label = np.nonzero(flat)
     weight = flat[row, label]
     order = np.lexsort((label, -weight, row))
