@@ -56,6 +56,6 @@ def cached_world(name: str, build: Callable[[], World]) -> World:
     folder = cache_folder()/name
     if folder.is_dir():
         try: return open_world(folder)
-        except ValueError as error: warnings.warn(f'{error}; the world is being rebuilt', stacklevel=2)
+        except (ValueError, KeyError, TypeError) as error: warnings.warn(f'{error}; the world is being rebuilt', stacklevel=2)
     save_world(build(), folder)
     return open_world(folder)
