@@ -131,7 +131,7 @@ def locate(origin: np.ndarray, ray: np.ndarray, object: np.ndarray, objects: int
     found[seen] = np.linalg.solve(left[seen], right[seen])[:, :, 0]
     return found
 
-# %% ../../nbs/31_boxes.ipynb #c015
+# %% ../../nbs/31_boxes.ipynb #c016
 def sparse(viewpoint: np.ndarray, view: np.ndarray, label: np.ndarray, weight: np.ndarray, viewpoints: int,
            top: int) -> tuple[np.ndarray, np.ndarray]:
     "Tables (viewpoints, 36, top) int16 and float16 of entries (entry,): of equal labels in a view the largest counts, label 0 never does."
@@ -164,7 +164,7 @@ def object_labels(names: Sequence[str], labels: Sequence[str]) -> np.ndarray:
     width = max(map(len, known), default=0)
     return np.array([k + [0] * (width - len(k)) for k in known], np.int64).reshape(len(names), width)
 
-# %% ../../nbs/31_boxes.ipynb #c018
+# %% ../../nbs/31_boxes.ipynb #c019
 def near(boxes: Boxes, words: np.ndarray, viewpoints: int, top: int) -> tuple[np.ndarray, np.ndarray]:
     "Tables (viewpoints, 36, top) of what each viewpoint's own boxes show; words (object, words) as `object_labels` gives."
     label = words[boxes.object]
@@ -180,7 +180,7 @@ def in_reach(position: np.ndarray, visible: np.ndarray, observed: np.ndarray, wh
     near_enough = np.linalg.norm(position[:, None] - where, axis=-1) < FAR
     return np.nonzero(sees & near_enough & ~observed)
 
-# %% ../../nbs/31_boxes.ipynb #c019
+# %% ../../nbs/31_boxes.ipynb #c020
 def place(boxes: Boxes, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Of each object: where it stands (object, 3) metres, NaN where nobody sees it, and its extent (object,), the metres that it looks wide and high."
     best, objects = sightings(boxes), len(boxes.names)
@@ -199,7 +199,7 @@ def project(delta: np.ndarray, extent: np.ndarray) -> np.ndarray:
     inside = lambda middle, border: np.maximum(np.minimum(middle + half, border) - np.maximum(middle - half, -border), 0)
     return np.where(front, np.sqrt(inside(right * scale, WIDTH / 2) * inside(up * scale, HEIGHT / 2) / (WIDTH * HEIGHT)), 0)
 
-# %% ../../nbs/31_boxes.ipynb #c021
+# %% ../../nbs/31_boxes.ipynb #c022
 def far_pairs(boxes: Boxes, position: np.ndarray, visible: Sequence[np.ndarray], where: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     "For each building in turn its pairs (viewpoint, object) as `in_reach` tells, as rows of all; visible: (n, n) bool of each building."
     best, start = sightings(boxes), 0
