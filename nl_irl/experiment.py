@@ -85,7 +85,8 @@ def settle(known: Mapping[str, Parameter], given: Mapping[str, Any], where: str)
     names = [name for name in known if name != 'out']
     unknown = [name for name in given if name not in names]
     listing = ''.join(f'\n  {known[name]}' for name in names)
-    require(not unknown, f'{where} has no parameter {", ".join(map(repr, unknown))}' + '; --out names the run folder' * ('out' in unknown) + f'; it has{listing}')
+    hint = '; --out names the run folder' * ('out' in unknown)
+    require(not unknown, f'{where} has no parameter {", ".join(map(repr, unknown))}{hint}; it has{listing}')
     return {name: known[name].check(given[name]) if name in given else known[name].default for name in names}
 
 # %% ../nbs/61_experiment.ipynb #c012
@@ -93,7 +94,8 @@ MADE = ('*.json', '*.jsonl', '*.parquet', 'checkpoints', 'figures', 'tensorboard
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     "In words, what differs between two requests."
-    a, b = ({'experiment': r.get('experiment'), 'its notebook': r.get('notebook'), "nl_irl's code": r.get('code')} | r.get('parameters', {}) for r in (old, new))
+    flat = lambda r: {'experiment': r.get('experiment'), 'its notebook': r.get('notebook'), "nl_irl's code": r.get('code')} | r.get('parameters', {})
+    a, b = flat(old), flat(new)
     changed = [name for name in a | b if a.get(name) != b.get(name)]
     return ', '.join(name if name in ('its notebook', "nl_irl's code") else f'{name} ({a.get(name)!r} there, {b.get(name)!r} here)' for name in changed)
 

@@ -106,15 +106,18 @@ def save_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: 
 
 def load_tensors(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     "The tensors and facts of checkpoint `name`; a `ValueError` if there is none, or its bytes are not those that were saved."
+    from safetensors import SafetensorError
     from safetensors.torch import load
     there = sorted(p.stem for p in folder.glob('*.json'))
     require(name in there, f'{folder}: no checkpoint {name!r}; there are {there}')
     about = read_json(folder/f'{name}.json')
+    require(isinstance(about, dict) and {'file', 'sha256', 'facts'} <= about.keys(), f'{folder/name}.json: does not describe a checkpoint')
     file = folder/about['file']
     require(file.is_file(), f'{file}: missing, though {name}.json names it')
     content = file.read_bytes()
     require(hashlib.sha256(content).hexdigest() == about['sha256'], f'{file}: its bytes differ from the checksum in {name}.json; restore or remake it')
-    return load(content), about['facts']
+    try: return load(content), about['facts']
+    except SafetensorError as error: raise ValueError(f'{file}: no safetensors file: {error}') from None
 
 # %% ../nbs/60_runs.ipynb #c016
 class Run:
@@ -135,7 +138,9 @@ class Run:
         config = read_json(folder/'config.json')
         made = config.get('format') if isinstance(config, dict) else None
         require(made == FORMAT, f'{folder}: a run folder of format {made}; this version reads {FORMAT}, so use the nl_irl that wrote it or run it again')
-        if (folder/'manifest.json').exists(): verify(folder)
+        try:
+            if (folder/'manifest.json').exists(): verify(folder)
+        except (KeyError, TypeError, AttributeError): raise ValueError(f"{folder/'manifest.json'}: no manifest; restore or remake the run") from None
         return Run(folder, config)
 
     @property
