@@ -52,7 +52,7 @@ def draw_rooms(house: House, floor: int, ax: Axes) -> None:
         if room.kind in STAIRS: ax.add_collection(LineCollection(treads(room.bounds), colors='#c9c4bb', linewidths=0.7, zorder=1))
         tall = y1 - y0 > 1.3 * (x1 - x0) and x1 - x0 < 2.6
         ax.text((x0 + x1) / 2, (y0 + y1) / 2, room.kind, ha='center', va='center', rotation=90 if tall else 0, fontsize=6.5, color=INK, weight='bold',
-                zorder=6, bbox={'facecolor': TINTS.get(room.kind, '#f0f0f0'), 'edgecolor': 'none', 'alpha': 0.75, 'pad': 0.6})
+                zorder=3, bbox={'facecolor': TINTS.get(room.kind, '#f0f0f0'), 'edgecolor': 'none', 'alpha': 0.75, 'pad': 0.6})
     lines = [[(at, low), (at, high)] if axis == 0 else [(low, at), (high, at)] for axis, at, low, high in walls_of(house.rooms, house.doors, floor)]
     ax.add_collection(LineCollection(lines, colors=INK, linewidths=2.2, capstyle='projecting', zorder=4))
     for door in house.doors:
@@ -80,6 +80,7 @@ def draw_house(house: House, axes: Axes | Sequence[Axes], *, moves: bool = True,
     each = list(np.ravel(axes))
     floors = max(r.floor for r in house.rooms) + 1
     require(len(each) >= floors, f'house {house.name} has {floors} floors: give as many axes, got {len(each)}')
+    outline = np.array([r.bounds for r in house.rooms])
     for floor, ax in enumerate(each[:floors]):
         draw_rooms(house, floor, ax)
         draw_things(house, floor, ax, least)
@@ -88,7 +89,8 @@ def draw_house(house: House, axes: Axes | Sequence[Axes], *, moves: bool = True,
             kept = house.pairs[here[house.pairs].all(1) & (house.pairs[:, 0] < house.pairs[:, 1])]
             ax.add_collection(LineCollection(list(house.position[kept][..., :2]), colors='#3a6ea5', linewidths=0.5, alpha=0.35, zorder=5))
             ax.scatter(*house.position[here, :2].T, s=5, color='#3a6ea5', alpha=0.55, linewidths=0, zorder=5)
-        ax.set_aspect('equal'); ax.autoscale_view(); ax.axis('off')
+        ax.set(xlim=(outline[:, 0].min() - 0.2, outline[:, 2].max() + 0.2), ylim=(outline[:, 1].min() - 0.2, outline[:, 3].max() + 0.2), aspect='equal')
+        ax.axis('off')
         if floors > 1: ax.set_title(('ground floor', 'upper floor')[floor], fontsize=8, color=INK)
     return axes
 

@@ -20,7 +20,7 @@ FLOOR_HEIGHT = 3.0   # metres
 __all__ = ['Bounds', 'FLOOR_HEIGHT', 'AREA', 'BEHIND', 'BESIDE', 'STAIRS', 'ONCE', 'INNER', 'Suite', 'Step', 'suites', 'program',
            'snap', 'Band', 'width_of', 'cut_suite', 'slimness', 'Draft', 'balance', 'fill', 'shared_wall', 'befriend',
            'cut_doors', 'Shape', 'add_end', 'climb', 'Plan', 'turn_plan', 'at_the_end', 'draw_floor', 'add_storey',
-           'draw_plan']
+           'sketch', 'draw_plan']
 
 # %% ../../nbs/22_floorplans.ipynb #c004
 AREA = {  # kind: (square metres, least width in metres)
@@ -153,7 +153,7 @@ def balance(wishes: Sequence[Suite], depths: Sequence[float], *, rng: np.random.
         rows[k][0].append(wishes[i]); rows[k][1].append(width_of(wishes[i], depths[k], rng=rng))
     longest = max(sum(widths) for _, widths in rows)
     for (row, widths), depth in zip(rows, depths):
-        if longest - sum(widths) <= 1.6: continue
+        if longest - sum(widths) <= 1.6 and any(s[0] not in STAIRS for s in row): continue
         small = ['closet', 'storage room'] + [k for k in ('laundry room', 'office') if not any(k in suite for suite in wishes)]
         row.append((str(rng.choice(small)),)); widths.append(max(2.0, 6 / depth))
     turns = [rng.permutation(len(row)) for row, _ in rows]
@@ -324,9 +324,8 @@ def add_storey(draft: Draft, shape: Shape, wishes: list[Suite], *, rng: np.rando
     return tuple(climb(home, axis_low, stairs, landing))
 
 # %% ../../nbs/22_floorplans.ipynb #c027
-def draw_plan(*, rng: np.random.Generator) -> Plan:
-    "A floor plan: one in three has two floors."
-    two_floors = bool(rng.random() < 1 / 3)
+def sketch(two_floors: bool, *, rng: np.random.Generator) -> Plan:
+    "A floor plan with its hallway along x, from the entrance on."
     wishes, above = program(two_floors, rng=rng)
     end = str(rng.choice(['', 'room', 'across'], p=[0.55, 0.35, 0.1] if two_floors else [0.3, 0.45, 0.25]))
     at_end = at_the_end(end, wishes, 3 if two_floors else 4, rng=rng)
@@ -338,4 +337,11 @@ def draw_plan(*, rng: np.random.Generator) -> Plan:
     draw_floor(draft, shape, rows, at_end, 0, rng=rng)
     steps = add_storey(draft, shape, above, rng=rng) if two_floors else ()
     befriend(draft, rng=rng)
-    return turn_plan(Plan(tuple(draft.rooms), tuple(cut_doors(draft, rng=rng)), steps), int(rng.integers(4)), bool(rng.integers(2)))
+    return Plan(tuple(draft.rooms), tuple(cut_doors(draft, rng=rng)), steps)
+
+def draw_plan(*, rng: np.random.Generator) -> Plan:
+    "A floor plan, turned and mirrored at random: one in three has two floors; at most 14 rooms, or 20 with stairs and landing on two floors."
+    two_floors = bool(rng.random() < 1 / 3)
+    plan = sketch(two_floors, rng=rng)
+    while len(plan.rooms) > (20 if two_floors else 14): plan = sketch(two_floors, rng=rng)
+    return turn_plan(plan, int(rng.integers(4)), bool(rng.integers(2)))

@@ -26,7 +26,7 @@ class Room:
 
 @dataclass(frozen=True)
 class Door:
-    "An opening `width` metres wide between two rooms (indices), centred at `position` (x, y, z); on stairs the rooms lie on two floors."
+    "An opening `width` metres wide between two rooms (indices; the second is entered through the first), centred at `position` (x, y, z) at floor height."
     rooms: tuple[int, int]
     position: tuple[float, float, float]
     width: float = 1.0

@@ -64,7 +64,7 @@ def hidden(a: np.ndarray, b: np.ndarray, walls: np.ndarray) -> np.ndarray:
     return found
 
 # %% ../../nbs/24_sight.ipynb #c009
-APART, REACH = 1.3, 3.0   # metres: least distance of viewpoints on free floor, longest usual move
+APART, REACH = 1.3, 3.1   # metres: least distance of viewpoints on free floor, longest usual move
 INSIDE = 0.35             # metres from a door to the viewpoint behind it
 
 def inward(door: Door, rooms: Sequence[Room], room: int, by: float) -> np.ndarray:
@@ -124,7 +124,7 @@ def moves_within(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     blocked = obstructed(points[:, :2], boxes)
     legs = length + 99 * np.eye(len(points))
     between = np.maximum(legs[:, None], legs).min(-1)
-    moves = (length < REACH) & ~blocked & (between > 0.6 * length)
+    moves = (length < REACH) & ~blocked & (between > 0.55 * length)
     tree = minimum_spanning_tree(np.triu(length + 4 * blocked + 1e-6, 1)).toarray() > 0
     moves |= tree | tree.T
     np.fill_diagonal(moves, False)
