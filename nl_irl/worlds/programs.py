@@ -16,12 +16,12 @@ from ..types import require
 from .house import House
 
 NEAR, BESIDE, DOORSIDE = 1.5, 1.5, 1.6     # metres from a thing's footprint to who stands near it, to its neighbour, to the door that it marks
-SHARP, AHEAD, SIDEWAYS = np.pi / 6, np.pi / 4, 0.3   # radians that make a turn, radians that still are straight on, metres that make a side
+SHARP, BACK, SIDEWAYS = np.radians(35), np.radians(145), 0.3   # radians that make a turn, that make it a turn around; metres that make a side
 
 # %% auto #0
-__all__ = ['NEAR', 'BESIDE', 'DOORSIDE', 'SHARP', 'AHEAD', 'SIDEWAYS', 'STAIRS', 'ORDINALS', 'ROOM', 'CLAUSES', 'Term', 'read',
+__all__ = ['NEAR', 'BESIDE', 'DOORSIDE', 'SHARP', 'BACK', 'SIDEWAYS', 'STAIRS', 'ORDINALS', 'ROOM', 'CLAUSES', 'Term', 'read',
            'footprint_distance', 'Ground', 'rooms_where', 'holds', 'hall_ends', 'Walk', 'walk_of', 'relative', 'bend',
-           'side_of', 'side_doors', 'ends', 'fulfils']
+           'side_of', 'side_doors', 'ends', 'carries_out', 'fulfils']
 
 # %% ../../nbs/25_programs.ipynb #c003
 class Term(NamedTuple):
@@ -64,6 +64,8 @@ class Ground:
         delta = self.xy[None] - self.xy[:, None]
         self.headings = (np.arctan2(delta[..., 0], delta[..., 1]) % (2 * np.pi)).tolist()
         self.thing_room = np.array([t.room for t in house.things], int)
+        self.room_kind = np.array([r.kind for r in house.rooms], str)
+        self.category, self.colour, self.size = (np.array([getattr(t, k) for t in house.things], str) for k in ('category', 'colour', 'size'))
         far = footprint_distance(house.position, house)
         self.distance = np.where(house.room[:, None] == self.thing_room, far, np.inf)   # (viewpoint, thing), inf from other rooms
         self.near = self.distance <= NEAR
@@ -82,7 +84,7 @@ class Ground:
 
     @cached_property
     def door(self) -> dict[tuple[int, int], int]:
-        "The door that each move between two rooms goes through: of those that join them, the nearest to its middle."
+        "The door that each move between two rooms of one floor goes through: of those that join them, the nearest to its middle."
         joining: dict[frozenset, list[int]] = {}
         for i, d in enumerate(self.house.doors): joining.setdefault(frozenset(d.rooms), []).append(i)
         moves = self.house.pairs[self.house.room[self.house.pairs[:, 0]] != self.house.room[self.house.pairs[:, 1]]]
@@ -90,20 +92,21 @@ class Ground:
             doors = joining.get(frozenset((self.rooms[a], self.rooms[b])), [])
             require(bool(doors), f'house {self.house.name}: the move {a} -> {b} changes rooms where there is no door')
             return min(doors, key=lambda i: float(np.linalg.norm(self.door_xy[i] - (self.xy[a] + self.xy[b]) / 2)))
-        return {(a, b): through(a, b) for a, b in moves.tolist()}
+        return {(a, b): through(a, b) for a, b in moves.tolist() if self.floors[a] == self.floors[b]}
 
     @cached_property
-    def joined(self) -> set[tuple[int, int]]:
-        "Pairs of rooms, both ways, that a door joins."
-        return {pair for d in self.house.doors for pair in (d.rooms, d.rooms[::-1])}
+    def joined(self) -> np.ndarray:
+        "(room, room) bool: whether a door joins them."
+        found = np.zeros((len(self.room_kind),) * 2, bool)
+        for a, b in (d.rooms for d in self.house.doors): found[a, b] = found[b, a] = True
+        return found
 
     def things(self, thing: Term) -> np.ndarray:
         "(thing,) bool: which things the description `bed(red, large, by(lamp))` fits."
         if thing not in self._things:
-            fits = np.array([t.category == thing.name for t in self.house.things], bool)
+            fits = self.category == thing.name
             for word in thing.args:
-                if word.name == 'by': fits &= self.beside[:, self.things(word.args[0])].any(1)
-                else: fits &= np.array([word.name in (t.colour, t.size) for t in self.house.things], bool)
+                fits = fits & (self.beside[:, self.things(word.args[0])].any(1) if word.name == 'by' else (self.colour == word.name) | (self.size == word.name))
             self._things[thing] = fits
         return self._things[thing]
 
@@ -119,12 +122,12 @@ class Ground:
 def rooms_where(ground: Ground, room: Term, details: Sequence[Term] = ()) -> np.ndarray:
     "(room,) bool: the rooms of kind `room` ('room' is any) that have every detail: with(thing), by(kind of a neighbouring room), floor(up or down)."
     rooms = ground.house.rooms
-    fits = np.array([room.name in ('room', r.kind) for r in rooms], bool)
+    fits = (ground.room_kind == room.name) | (room.name == 'room')
     for detail in details:
         what = detail.args[0]
         match detail.name:
-            case 'with': fits &= np.isin(np.arange(len(rooms)), ground.thing_room[ground.things(what)])
-            case 'by': fits &= np.array([any((i, j) in ground.joined for j, o in enumerate(rooms) if o.kind == what.name) for i in range(len(rooms))], bool)
+            case 'with': fits &= np.bincount(ground.thing_room[ground.things(what)], minlength=len(rooms)) > 0
+            case 'by': fits &= ground.joined[:, ground.room_kind == what.name].any(1)
             case 'floor': fits &= np.array([(r.floor > 0) == (what.name == 'up') for r in rooms], bool)
             case _: raise ValueError(f'unknown detail {detail} of a room; known are with(thing), by(kind), floor(up), floor(down)')
     return fits
@@ -179,7 +182,7 @@ def bend(walk: Walk, t: int) -> float:
 
 def side_of(angle: float) -> str:
     "What a person calls a move that departs from the heading by `angle` radians."
-    if abs(angle) > np.pi * 5 / 6: return 'around'
+    if abs(angle) > BACK: return 'around'
     if abs(angle) < SHARP: return 'ahead'
     return 'right' if angle > 0 else 'left'
 
@@ -188,7 +191,7 @@ def _turn(g: Ground, w: Walk, t: int, side: Term) -> Iterable[int]:
     return (t, t + 1) if t + 1 < len(w.path) and side_of(bend(w, t)) == side.name else ()
 
 def _straight(g: Ground, w: Walk, t: int) -> Iterable[int]:
-    while t + 1 < len(w.path) and abs(bend(w, t)) < AHEAD:
+    while t + 1 < len(w.path) and side_of(bend(w, t)) == 'ahead':
         t += 1
         yield t
 
@@ -258,7 +261,7 @@ def _pass(g: Ground, w: Walk, t: int, thing: Term, side: Term | None = None) -> 
         here, there = g.distance[w.path[s]], g.distance[w.path[s + 1]]
         for x in fits[(here[fits] <= NEAR) & (there[fits] > here[fits])]:
             right = _side(g, w.path[s], w.path[s + 1], x)
-            if side is None or (abs(right) > SIDEWAYS and (right > 0) == (side.name == 'right')): return (s + 1,)
+            if side is None or (abs(right) > SIDEWAYS and (right > 0) == (side.name == 'right')): return (s, s + 1)
     return ()
 
 def _toward(g: Ground, w: Walk, t: int, thing: Term) -> Iterable[int]:
@@ -286,9 +289,14 @@ def ends(ground: Ground, clause: Term, walk: Walk, starts: Iterable[int]) -> set
     require(clause.name in CLAUSES, f'unknown clause {clause}; known are {", ".join(CLAUSES)}')
     return {e for t in starts for e in CLAUSES[clause.name](ground, walk, t, *clause.args)}
 
+def carries_out(ground: Ground, walk: Walk, program: Term) -> bool:
+    "Whether `walk` does what `program` says, to its last step."
+    steps = {0}
+    for clause in program.args if program.name == 'seq' else (program,):
+        steps = ends(ground, clause, walk, steps)
+        if not steps: return False
+    return len(walk.path) - 1 in steps
+
 def fulfils(program: str | Term, ground: Ground, path: Iterable[int], heading: float) -> bool:
     "Whether the walk along `path` (viewpoint indices of the house) from `heading` (radians) does what `program` says, to its last step."
-    term, walk = read(program) if isinstance(program, str) else program, walk_of(ground, path, heading)
-    steps = {0}
-    for clause in term.args if term.name == 'seq' else (term,): steps = ends(ground, clause, walk, steps)
-    return len(walk.path) - 1 in steps
+    return carries_out(ground, walk_of(ground, path, heading), read(program) if isinstance(program, str) else program)
