@@ -33,7 +33,7 @@ def results(world: World, episodes: Sequence[Episode], paths: Sequence[np.ndarra
 
 def sanity_agents(world: World, splits: Mapping[str, Sequence[Episode]], *, rng: np.random.Generator) -> pd.DataFrame:
     "Results of the agents that learn nothing, on all `splits`: the field's random agent, a random walk, stopping at once, the shortest path."
-    agents = {'random (heading)': lambda e: random_heading(world, e, rng=rng), 'random (walk)': lambda e: random_walk(world, e, rng=rng),
+    agents = {'random heading': lambda e: random_heading(world, e, rng=rng), 'random walk': lambda e: random_walk(world, e, rng=rng),
               'stop': lambda e: stop_at_once(world, e), 'shortest path': lambda e: shortest_paths(world, e)}
     return pd.concat([results(world, e, act(e), agent=name, split=split) for split, e in splits.items() for name, act in agents.items()], ignore_index=True)
 
