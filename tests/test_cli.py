@@ -1,0 +1,154 @@
+"""The command line as a user meets it: exit statuses, one sentence for a mistake, experiments run once, submissions scored."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from nl_irl.cli import main
+from nl_irl.runs import Recording, Run, finish
+
+PARAMETERS = "seed = 0  # of everything\nrate = 1e-3\nfar = False\nout = ''"
+BODY = ["import sys, pandas as pd\nfrom nl_irl.runs import Recording, finish, progress",
+        "run = Recording.create(out, dict(seed=seed, rate=rate, far=far, python=sys.executable))\nassert seed < 5, 'too many seeds'",
+        "with progress(2, 'training') as bar:\n    for step in range(2): run.log(step, loss=rate); bar.update()", "finish(run)"]
+
+
+def notebook(path: Path, cells=(PARAMETERS, *BODY), tags=('parameters',)) -> Path:
+    "A notebook whose first cell has `tags`."
+    cells = [new_code_cell(text, metadata={'tags': list(tags)} if k == 0 else {}) for k, text in enumerate(cells)]
+    nbformat.write(new_notebook(cells=cells, metadata={'kernelspec': {'name': 'gone', 'display_name': 'gone', 'language': 'python'}}), path)
+    return path
+
+
+@pytest.fixture
+def says(capfd, tmp_path, monkeypatch):
+    "Run `nl-irl` in an empty folder: exit status, stdout, stderr."
+    monkeypatch.chdir(tmp_path)
+    def call(*arguments):
+        capfd.readouterr()
+        try: main([str(a) for a in arguments]); status = 0
+        except SystemExit as end: status = end.code or 0
+        return status, *capfd.readouterr()
+    return call
+
+
+def refused(answer, *words):
+    "A mistake: status 2, nothing on stdout, the words in one message without a traceback."
+    status, out, err = answer
+    assert status == 2 and not out and 'Traceback' not in err, answer
+    for word in words: assert word in err, err
+
+
+def test_help_is_quick_and_teaches():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, '-c', 'from nl_irl.cli import main; main(["--help"])'], capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0 and 'nl-irl run imitation -p seed 1' in done.stdout
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+
+
+@pytest.mark.parametrize('arguments, words', [
+    (['run', 'imitatoin'], ["no experiment 'imitatoin'", 'imitation', '.ipynb']),
+    (['run', 'gone.ipynb'], ['gone.ipynb: no such notebook']),
+    (['run', 'e.ipynb', '-p', 'sead', '1'], ["e has no parameter 'sead'", 'seed = 0  # of everything', 'rate = 0.001', 'far = False']),
+    (['run', 'e.ipynb', '-p', 'out', 'x'], ["no parameter 'out'", '--out']),
+    (['run', 'e.ipynb', '-p', 'seed', '1.5'], ['seed takes int', '1.5']),
+    (['run', 'e.ipynb', '-p', 'seed', 'one'], ['seed takes int', "'one'"]),
+    (['run', 'e.ipynb', '-p', 'rate', 'fast'], ['rate takes float', "'fast'"]),
+    (['run', 'e.ipynb', '-p', 'far', '1'], ['far takes bool']),
+    (['run', 'e.ipynb', '-p', 'seed'], ['-p NAME VALUE']),
+    (['run', 'e.ipynb', '--out', '.'], ['did not make', 'choose another --out']),
+    (['run', 'bare.ipynb'], ['bare.ipynb: 0 cells tagged `parameters`']),
+    (['run', 'text.ipynb'], ['text.ipynb: not valid JSON']),
+    (['run'], ['EXPERIMENT']), (['fly'], ["'fly'"]), (['run', 'e.ipynb', '--fast'], ['--fast']),
+    (['report', 'nowhere'], ['nowhere: not a run folder']),
+    (['score', 'e.ipynb'], ['--split'])])
+def test_mistakes_end_with_one_sentence(says, arguments, words):
+    notebook(Path('e.ipynb'))
+    notebook(Path('bare.ipynb'), tags=())
+    Path('text.ipynb').write_text('no notebook')
+    refused(says(*arguments), *words)
+    assert not Path('runs').exists() or not any(Path('runs').rglob('config.json'))
+
+
+def test_run_then_not_again_then_replaced(says, monkeypatch, tmp_path):
+    "With a broken kernel of the usual name installed, and a notebook that names one that is not: the running Python runs it."
+    broken = tmp_path/'jupyter'/'kernels'/'python3'
+    broken.mkdir(parents=True)
+    (broken/'kernel.json').write_text(json.dumps({'argv': ['false'], 'display_name': 'x', 'language': 'python'}))
+    monkeypatch.setenv('JUPYTER_DATA_DIR', str(tmp_path/'jupyter'))
+    monkeypatch.setenv('JUPYTER_PREFER_ENV_PATH', '0')
+    experiment = notebook(Path('e.ipynb'))
+    status, out, err = says('run', experiment, '-p', 'seed', '3', '-p', 'far', 'true')
+    assert status == 0 and 'training: 100%' in err, err
+    run = Run.open('runs/e')
+    assert run.finished and run.config['parameters'] == {'seed': 3, 'rate': 1e-3, 'far': True, 'python': sys.executable}
+    executed = nbformat.read('runs/e/notebook.ipynb', 4)
+    assert executed.metadata.papermill.parameters.seed == 3 and all(c.execution_count for c in executed.cells)
+
+    written, begun = Path('runs/e/metrics.jsonl').stat().st_mtime_ns, time.process_time()
+    assert says('run', experiment, '-p', 'seed=3', '-p', 'far=true')[0] == 0
+    assert Path('runs/e/metrics.jsonl').stat().st_mtime_ns == written and time.process_time() - begun < 2
+    refused(says('run', experiment), 'runs/e: holds a finished run', 'seed (3 there, 0 here)', 'far (True there, False here)', '--replace')
+
+    status, out, err = says('run', experiment, '-p', 'seed', '7', '--replace')
+    assert status == 1 and 'Traceback' not in err and 'AssertionError: too many seeds' in err and 'runs/e/partial.ipynb' in err
+    assert Path('runs/e/partial.ipynb').exists() and not Path('runs/e/notebook.ipynb').exists() and not Run.open('runs/e').finished
+    refused(says('report', 'runs/e'), 'has not finished')
+
+
+def test_a_second_process_is_refused(says):
+    notebook(Path('e.ipynb'))
+    run = Recording.create('runs/e', {})
+    refused(says('run', 'e.ipynb'), 'runs/e: another process is writing this run')
+    run.close()
+
+
+def test_doctor_and_data_say_what_is_missing(says, monkeypatch, tmp_path):
+    monkeypatch.setenv('NL_IRL_DATA', str(tmp_path/'none'))
+    status, out, _ = says('doctor')
+    assert status == 0 and 'python' in out and 'torch' in out and 'habitat-sim' in out and 'nl-irl data says' in out
+    status, out, _ = says('data')
+    assert status == 1 and 'missing' in out and 'https://github.com/peteanderson80/Matterport3DSimulator' in out
+    refused(says('score', 'x.json', '--split', 'val_seen'), 'connectivity', 'nl-irl data')
+
+
+GOLDEN = 'val_seen_noisy'
+
+
+@pytest.mark.r2r
+def test_score_is_the_official_scorers(says):
+    folder = Path(os.environ['NL_IRL_DATA'])/'golden'/'r2r_scorer'
+    expected = json.loads((folder/f'{GOLDEN}.scores.json').read_text())
+    status, out, err = says('score', folder/f'{GOLDEN}.json', '--split', 'val_seen', '--json')
+    assert status == 0, err
+    found = json.loads(out)
+    assert list(found) == ['TL', 'NE', 'SR', 'OSR', 'SPL', 'nDTW', 'SDTW', 'CLS']
+    names = {'length': 'TL', 'nav_error': 'NE', 'success_rate': 'SR', 'oracle success_rate': 'OSR', 'spl': 'SPL', 'ndtw': 'nDTW', 'sdtw': 'SDTW'}
+    for theirs, ours in names.items(): assert abs(found[ours] - expected[theirs]) < 1e-9, ours
+    refused(says('score', folder/f'{GOLDEN}.json', '--split', 'val_unseen'), GOLDEN, 'another split')
+    refused(says('score', folder/f'{GOLDEN}.json', '--split', 'val'), 'val_seen')
+
+
+@pytest.mark.r2r
+def test_a_submission_scores_as_its_trajectories(says):
+    folder = Path(os.environ['NL_IRL_DATA'])/'golden'/'r2r_scorer'
+    records = json.loads((folder/f'{GOLDEN}.json').read_text())
+    table = pd.DataFrame({'agent': 'cloned', 'split': 'val_seen', 'id': [r['instr_id'] for r in records],
+                          'viewpoints': [[step[0] for step in r['trajectory']] for r in records]})
+    run = Recording.create('runs/r', {'world': 'r2r'})
+    run.write_table('trajectories', table)
+    finish(run)
+    assert says('submit', 'runs/r', '--split', 'val_seen', '-o', 'mine.json')[0] == 0
+    mine, theirs = (json.loads(says('score', f, '--split', 'val_seen', '--json')[1]) for f in ('mine.json', folder/f'{GOLDEN}.json'))
+    assert mine == pytest.approx(theirs, abs=1e-12)
+    refused(says('submit', 'runs/r', '--split', 'test', '-o', 'x.json'), "no trajectories of 'cloned' on 'test'", 'val_seen')
