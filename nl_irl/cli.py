@@ -70,14 +70,14 @@ def print_scores(run: Run) -> None:
     from rich.console import Console
     from rich.table import Table
     from nl_irl.evaluation import compare
-    table = Table('split', 'agent', 'episodes', 'success, %', 'SPL, %', title='Mean and 95 % interval', title_justify='left', box=SIMPLE_HEAD, pad_edge=False)
-    for column in table.columns[2:]: column.justify, column.no_wrap = 'right', True
+    table = Table('split', 'agent', 'success, %', 'SPL, %', title='Mean and 95 % interval', title_justify='left', box=SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns: column.no_wrap, column.justify = True, 'right' if '%' in column.header else 'left'
     scores = compare(run.table('results'))
     text = lambda row, m: f'{100 * row[m]:.1f} [{100 * row[f"{m}_low"]:.1f}, {100 * row[f"{m}_high"]:.1f}]'
     for split, rows in scores.groupby('split', sort=False):
         for k, row in enumerate(rows.to_dict('records')):
-            table.add_row(split if k == 0 else '', row['agent'], f'{row["episodes"]:,}', *(text(row, m).replace('[', r'\[') for m in ('SR', 'SPL')),
-                          end_section=k == len(rows) - 1)
+            about = (split, f'{row["episodes"]:,} episodes')[k] if k < 2 else ''
+            table.add_row(about, row['agent'], *(text(row, m).replace('[', r'\[') for m in ('SR', 'SPL')), end_section=k == len(rows) - 1)
     Console().print(table)
 
 def print_files(run: Run) -> None:
@@ -107,8 +107,9 @@ def run(experiment: Annotated[str, typer.Argument(metavar='EXPERIMENT', help='It
     print(f'{experiment} in {folder}', file=sys.stderr)
     done = run_experiment(experiment, parse_parameters(experiment, parameter), folder, replace=replace)
     if not (folder/'results.parquet').exists(): return print(f'finished: {folder}')
-    from nl_irl.report import report
-    report([folder], folder/'report.html')
+    if not (folder/'report.html').exists():             # one that is there is of this run: running anew removes it
+        from nl_irl.report import report
+        report([folder], folder/'report.html')
     print_scores(done)
     print_files(done)
 

@@ -176,7 +176,8 @@ def run_experiment(name: str, parameters: Mapping[str, Any], out: Path | str, *,
     values = settle(notebook_parameters(path), parameters, path.stem)
     request = {'experiment': path.stem, 'notebook': sha256(path), 'code': code_checksum(), 'parameters': values}
     with lock(folder, name='.runner'):
-        if claim(folder, request, replace=replace):
+        if not claim(folder, request, replace=replace): print(f'{folder} has finished with these parameters and this code: not run again', file=sys.stderr)
+        else:
             execute(path, folder, values | {'out': str(folder.resolve())})
             require((folder/'manifest.json').exists(), f'{folder}: the notebook {path} ended without finishing its run; end it with finish(run)')
         return Run.open(folder)
