@@ -23,8 +23,8 @@ from .runs import Run, read_lines
 from .types import require
 
 # %% auto #0
-__all__ = ['STYLE', 'ABOUT', 'page', 'html_table', 'picture', 'results_of', 'score_table', 'means_table', 'level_table', 'drawn',
-           'curves', 'examples', 'side_by_side', 'origin', 'report']
+__all__ = ['STYLE', 'DRAWN_HERE', 'ABOUT', 'page', 'html_table', 'picture', 'results_of', 'score_table', 'means_table',
+           'level_table', 'drawn', 'curves', 'examples', 'side_by_side', 'flat', 'origin', 'report']
 
 # %% ../nbs/72_report.ipynb #c004
 STYLE = '''
@@ -134,6 +134,10 @@ def side_by_side(runs: Sequence[Run], facts: Sequence[Mapping[str, Any]]) -> str
     rows = [[escape(name) + mark(name), *(text(f, name) for f in facts)] for name in names]
     return html_table(['', *(escape(run.folder.name) for run in runs)], rows)
 
+def flat(facts: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+    "Nested facts as one mapping, names joined by dots."
+    return {k: v for name, value in facts.items() for k, v in (flat(value, f'{prefix}{name}.') if isinstance(value, dict) else {prefix + name: value}).items()}
+
 def origin(run: Run) -> dict[str, Any]:
     "What made a run, flat: experiment, code, commit, data, versions, threads and times."
     config, git = run.config, run.config['git']
@@ -144,6 +148,7 @@ def origin(run: Run) -> dict[str, Any]:
         f'time: {t["what"]}': f'{t["wall_s"]:,.1f} s, {t["cpu_s"]:,.1f} CPU-s' for t in timings}
 
 # %% ../nbs/72_report.ipynb #c014
+DRAWN_HERE = ('learning', 'success')             # figures of a run that the report draws itself
 ABOUT = ('Means over episodes, in per cent; brackets are 95 % intervals from a bootstrap over paths, whose several instructions succeed or fail together. '
          'Numbers compare only between agents that may see the same.')
 
@@ -164,14 +169,15 @@ def report(folders: Sequence[Path | str], out: Path | str) -> Path:
         interval_plot(table, right, metric='SPL', label='SPL').get_legend().remove()
     chart = picture(drawn(draw, 10, 1 + 0.36 * table.agent.nunique()), 'Success, and success weighted by path length')
     names = list(dict.fromkeys(run.config.get('experiment') or run.folder.name for run in runs))
-    files = [(run, png) for run in runs for png in sorted(run.folder.glob('figures/*.png'))]
+    files = [(run, png) for run in runs for png in sorted(run.folder.glob('figures/*.png')) if png.stem not in DRAWN_HERE]
+    settings = [flat(run.config['parameters'] | run.config.get('settings', {})) for run in runs]
     named = lambda run, html: f'<h3>{escape(run.folder.name)}</h3>' * (len(runs) > 1) + html
     sections = {
         'Scores': f'<p>{ABOUT}</p>{score_table(frame)}{chart}', 'Learning': ''.join(map(curves, runs)),
         'Pictures': ''.join(picture(png.read_bytes(), f'{run.folder.name}: {png.stem.replace("_", " ")}') for run, png in files),
         'Success by level of instruction, %': level_table(frame),
         'Examples': ''.join(named(run, examples(run)) for run in runs if (run.folder/'trajectories.parquet').exists()),
-        'All metrics': means_table(frame, metrics), 'Parameters': side_by_side(runs, [run.config['parameters'] for run in runs]),
+        'All metrics': means_table(frame, metrics), 'Parameters': side_by_side(runs, settings),
         'What made this': side_by_side(runs, [origin(run) for run in runs])}
     title = f'nl_irl: {", ".join(names)}'
     write_bytes(out, page(title, 'Run folders: ' + ', '.join(run.folder.name for run in runs), sections).encode())
