@@ -13,8 +13,9 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
-from .house import House
-from .programs import ORDINALS, STAIRS, Ground, Term, Walk, bend, carries_out, holds, side_doors, side_of, walk_of
+from ..language.grammar import Term
+from .house import House, Thing
+from .programs import ORDINALS, STAIRS, Ground, Walk, bend, carries_out, holds, side_doors, side_of, walk_of
 
 SAME = 3.0                                   # metres: a stop nearer than this to the goal is right
 PASSAGES = ('hallway', *STAIRS)              # kinds of rooms that are ways rather than places
@@ -28,20 +29,38 @@ def pick(options: Sequence, *, rng: np.random.Generator):
     return options[int(rng.random() * len(options))]
 
 # %% auto #0
-__all__ = ['SAME', 'PASSAGES', 'LEAVING', 'INSIDE', 'ALONE', 'term', 'pick', 'Guide', 'room_names', 'Choice', 'single_out',
-           'describe_goal', 'visits', 'draw', 'marks_of', 'leaving', 'inside', 'elsewhere', 'stops', 'rivals',
-           'describe_route', 'stretch', 'describe_segments']
+__all__ = ['SAME', 'PASSAGES', 'LEAVING', 'INSIDE', 'ALONE', 'term', 'pick', 'plain_names', 'names_beside', 'count_moves',
+           'Guide', 'room_names', 'Choice', 'single_out', 'describe_goal', 'visits', 'draw', 'marks_of', 'leaving',
+           'inside', 'elsewhere', 'stops', 'names_in', 'rivals', 'describe_route', 'stretch', 'describe_segments']
 
 # %% ../../nbs/26_describe.ipynb #c005
+def plain_names(thing: Thing) -> list[Term]:
+    "The names of a thing: its category, and with colour, size, or both where it has them."
+    colour, size = (thing.colour,) * bool(thing.colour), (thing.size,) * bool(thing.size)
+    return [term(thing.category, *words) for words in dict.fromkeys([(), colour, size, (colour + size) * bool(colour and size)])]
+
+def names_beside(guide: Guide, x: int) -> list[Term]:
+    "The category of thing `x`, and its colour too, each with one neighbour of another category."
+    g, kinds = guide.ground, guide.ground.category
+    others = np.flatnonzero(g.beside[x] & (kinds != kinds[x])).tolist()
+    return [Term(n.name, (*n.args, term('by', guide.plain[o][:2][-1]))) for o, n in zip(others, guide.plain[x][:1 + bool(g.colour[x])])]
+
+def count_moves(metres: np.ndarray, before: np.ndarray) -> np.ndarray:
+    "(start, goal) int: the number of moves of each shortest route, from its length and each goal's predecessor."
+    order, count, start = np.argsort(metres, axis=1), np.zeros(metres.shape, int), np.arange(len(metres))
+    for goal in order[:, 1:].T: count[start, goal] = count[start, before[start, goal]] + 1
+    return count
+
+# %% ../../nbs/26_describe.ipynb #c006
 class Guide:
-    "What there is to say in `house`: shortest routes, names of things, and goals that single out a viewpoint."
+    "What there is to say in `house`: `metres` and `moves` (start, goal) of shortest routes, names of things, and goals that single out a viewpoint."
 
     def __init__(self, house: House):
         self.house, self.ground = house, Ground(house)
         a, b = house.pairs.T
         length = np.linalg.norm(house.position[a] - house.position[b], axis=1)
-        self.metres, self._before = dijkstra(csr_array((length, (a, b)), shape=(len(house.position),) * 2), return_predecessors=True)
-        self.before = self._before.tolist()
+        self.metres, before = dijkstra(csr_array((length, (a, b)), shape=(len(house.position),) * 2), return_predecessors=True)
+        self.before, self.moves = before.tolist(), count_moves(self.metres, before)
         self._goals: dict[int, Choice] = {}
         self._places: dict[int, tuple[list[Term], np.ndarray]] = {}
         self._stops: dict[int, list[tuple[Term, np.ndarray]]] = {}
@@ -53,28 +72,18 @@ class Guide:
         return path[::-1]
 
     @cached_property
-    def moves(self) -> np.ndarray:
-        "(start, goal) int: the number of moves of each shortest route."
-        order, count = np.argsort(self.metres, axis=1), np.zeros(self.metres.shape, int)
-        start = np.arange(len(order))
-        for goal in order[:, 1:].T: count[start, goal] = count[start, self._before[start, goal]] + 1
-        return count
-
-    @cached_property
     def plain(self) -> list[list[Term]]:
-        "For each thing its names without a neighbour: the category, and with colour, size, or both where it has them."
-        def names(category: str, colour: str, size: str) -> list[Term]:
-            return [term(category, *words) for words in dict.fromkeys([(), (colour,) * bool(colour), (size,) * bool(size), (colour, size) * bool(colour and size)])]
-        return [names(t.category, t.colour, t.size) for t in self.house.things]
+        "For each thing its names without a neighbour."
+        return [plain_names(t) for t in self.house.things]
 
     @cached_property
     def names(self) -> list[list[Term]]:
-        "For each thing all its names: the plain ones, and its category and its colour each with one neighbour of another category."
-        things = self.house.things
-        def beside(x: int) -> list[Term]:
-            others = [o for o in np.flatnonzero(self.ground.beside[x]).tolist() if things[o].category != things[x].category]
-            return [Term(n.name, (*n.args, term('by', self.plain[o][:2][-1]))) for o, n in zip(others, self.plain[x][:1 + bool(things[x].colour)])]
-        return [self.plain[x] + beside(x) for x in range(len(things))]
+        "For each thing all its names: the plain ones, and those with a neighbour."
+        return [plain + names_beside(self, x) for x, plain in enumerate(self.plain)]
+
+    def call(self, x: int, *, rng: np.random.Generator) -> Term:
+        "A name for thing `x`, more often without a neighbour than with one."
+        return pick(self.plain[x] if rng.random() < 0.75 else self.names[x], rng=rng)
 
     def places(self, room: int) -> tuple[list[Term], np.ndarray]:
         "Names of a room, and (name, viewpoint) where they are true."
@@ -88,7 +97,7 @@ class Guide:
         "For each viewpoint the things that it is near."
         return [np.flatnonzero(row).tolist() for row in self.ground.near]
 
-# %% ../../nbs/26_describe.ipynb #c007
+# %% ../../nbs/26_describe.ipynb #c008
 def room_names(guide: Guide, room: int) -> list[Term]:
     "Conditions `in(...)` that are true in `room`, the plainest first."
     house, kind = guide.house, Term(guide.house.rooms[room].kind)
@@ -126,7 +135,7 @@ def describe_goal(guide: Guide, goal: int, *, rng: np.random.Generator) -> Term 
     i, j = pick(pick(groups, rng=rng), rng=rng).tolist()
     return Term('goal', (things[i],) * (i >= 0) + (places[j],) * (j >= 0))
 
-# %% ../../nbs/26_describe.ipynb #c009
+# %% ../../nbs/26_describe.ipynb #c010
 def visits(g: Ground, walk: Walk) -> list[tuple[int, int]]:
     "(first, last) steps in each room of the walk, in order; the stairs between two floors belong to no visit."
     rooms, last = [g.rooms[v] for v in walk.path], len(walk.path) - 1
@@ -146,7 +155,7 @@ def draw(weights: dict[str, float], make: Callable[[str], Term | None], *, rng: 
         del left[name]
     return None
 
-# %% ../../nbs/26_describe.ipynb #c011
+# %% ../../nbs/26_describe.ipynb #c012
 LEAVING = {'through': 2.5, 'through to': 1.5, 'enter': 2.5, 'enter from': 0.5, 'leave': 1.2, 'leave room': 0.4, 'cross': 1.5, 'into': 0.5, 'doorway': 0.8}
 
 def marks_of(guide: Guide, walk: Walk, first: int, last: int) -> list[Term]:
@@ -183,8 +192,8 @@ def leaving(guide: Guide, walk: Walk, first: int, last: int, upto: int, *, rng: 
                     if g.door[path[last], path[upto]] in doors: return term('doorway', ORDINALS[doors.index(g.door[path[last], path[upto]])], side)
     return draw(LEAVING, make, rng=rng)
 
-# %% ../../nbs/26_describe.ipynb #c013
-INSIDE = {'pass': 2.0, 'pass side': 0.6, 'toward': 1.0, 'reach': 0.8, 'along': 0.8, 'turn': 0.3, 'straight': 0.1, 'end': 0.4, 'door': 0.3}
+# %% ../../nbs/26_describe.ipynb #c014
+INSIDE = {'pass': 1.8, 'pass side': 0.6, 'toward': 1.0, 'reach': 0.8, 'along': 1.6, 'turn': 0.3, 'straight': 0.1, 'end': 0.4, 'door': 0.3}
 
 def inside(guide: Guide, walk: Walk, first: int, last: int, weights: dict[str, float] = INSIDE, *, rng: np.random.Generator) -> Term | None:
     "A clause for what the walk does in the room of steps `first` to `last`; whether it is true is left to the checker."
@@ -195,11 +204,11 @@ def inside(guide: Guide, walk: Walk, first: int, last: int, weights: dict[str, f
             case 'pass' | 'pass side':
                 passed = [x for s in range(max(first, 1), min(last + 1, end)) for x in guide.near_things[path[s]]
                           if g.distance[path[s], x] < g.distance[path[s + 1], x]]
-                if passed: return term('pass', pick(guide.names[pick(passed, rng=rng)], rng=rng), *[pick(('left', 'right'), rng=rng)] * (name == 'pass side'))
+                if passed: return term('pass', guide.call(pick(passed, rng=rng), rng=rng), *[pick(('left', 'right'), rng=rng)] * (name == 'pass side'))
             case 'toward' | 'reach':
                 ahead = [x for x in guide.near_things[path[last]] if x not in guide.near_things[path[first]]] if last > first else []
                 if ahead:
-                    thing = pick(guide.names[pick(ahead, rng=rng)], rng=rng)
+                    thing = guide.call(pick(ahead, rng=rng), rng=rng)
                     return term('toward', thing) if name == 'toward' else term('reach', term('near', thing))
             case 'along': return term('along', 'hallway') if hall and last > first else None
             case 'end': return term('reach', term('end', 'hallway')) if hall and last > first + 1 else None
@@ -212,7 +221,7 @@ def inside(guide: Guide, walk: Walk, first: int, last: int, weights: dict[str, f
                 return term('reach', term('door', there)) if there not in PASSAGES else None
     return draw(weights, make, rng=rng)
 
-# %% ../../nbs/26_describe.ipynb #c015
+# %% ../../nbs/26_describe.ipynb #c016
 def elsewhere(guide: Guide, stop: Term, goal: int) -> np.ndarray:
     "Viewpoints three metres or more from `goal` where the conditions of `stop` hold as well."
     return np.flatnonzero(np.logical_and.reduce([holds(guide.ground, c) for c in stop.args]) & (guide.metres[:, goal] >= SAME))
@@ -227,10 +236,18 @@ def stops(guide: Guide, goal: int) -> list[tuple[Term, np.ndarray]]:
         options += [term('stop', term('near', guide.plain[x][-1], guide.plain[y][0])) for x in near for y in near if things[x].category < things[y].category][:4]
         found = sorted(((s, elsewhere(guide, s, goal)) for s in options), key=lambda option: len(option[1]))
         found = found[:max(sum(len(wrong) <= 4 for _, wrong in found), 3)]
+        ends = [term('door', k) for k in (*guide.ground.room_kind[guide.ground.joined[guide.ground.rooms[goal]]].tolist(), kind) if k != 'hallway']
+        ends = [c for c in [*ends, term('end', 'hallway')] if holds(guide.ground, c)[goal]]
+        found += [(s := term('stop', c), elsewhere(guide, s, goal)) for c in ends] * max(len(found) // 12, 1)
         if kind not in PASSAGES: found += [(s := term('stop', term('in', kind)), elsewhere(guide, s, goal))] * max(len(found) // 8, 1)
         guide._stops[goal] = found
     return guide._stops[goal]
 
+def names_in(program: Term) -> set[str]:
+    "All names in a program, of clauses, things and words alike."
+    return {program.name}.union(*map(names_in, program.args))
+
+# %% ../../nbs/26_describe.ipynb #c017
 def rivals(guide: Guide, walk: Walk, program: Term, places: np.ndarray, moves: tuple[int, int] = (2, 9)) -> list[int]:
     "Those of `places` whose shortest route from the walk's start, of so many moves, carries out `program` too."
     start = walk.path[0]
@@ -246,14 +263,15 @@ def describe_route(guide: Guide, walk: Walk, *, rng: np.random.Generator, tries:
         for (first, last), (upto, _) in zip(parts, [*parts[1:], (None, None)]):
             if rng.random() < 0.35: clauses.append(inside(guide, walk, first, last, rng=rng))
             if upto is not None and rng.random() < 0.8: clauses.append(leaving(guide, walk, first, last, upto, rng=rng))
-        clauses = [c for c in clauses if c]
-        while len(clauses) > 4: clauses.pop(int(rng.random() * len(clauses)))
         stop, places = pick(endings, rng=rng)
+        ending = names_in(stop) & set(guide.ground.category.tolist())                         # not 'walk to the bed and stop at the bed'
+        clauses = [c for c in clauses if c and (c.name not in ('pass', 'toward', 'reach') or not names_in(c) & ending)]
+        while len(clauses) > 3 + (rng.random() < 0.5): clauses.pop(int(rng.random() * len(clauses)))
         program = Term('seq', (*clauses, stop))
         if clauses and carries_out(guide.ground, walk, program) and not rivals(guide, walk, program, places): return program
     return None
 
-# %% ../../nbs/26_describe.ipynb #c017
+# %% ../../nbs/26_describe.ipynb #c019
 ALONE = INSIDE | {'turn': 1.2, 'along': 1.5, 'straight': 0.6}
 
 def stretch(guide: Guide, walk: Walk, parts: Sequence[tuple[int, int]], *, rng: np.random.Generator) -> tuple[int, int, Term | None]:

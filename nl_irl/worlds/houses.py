@@ -13,12 +13,12 @@ from itertools import islice
 
 import numpy as np
 
+from ..language.sentences import sentence
 from ..types import Episode, Instruction, Trajectory, require
 from . import tables
 from .describe import Guide, describe_goal, describe_route, describe_segments
 from .house import House
-from .phrases import sentence
-from .programs import STAIRS, Ground, Term, fulfils, walk_of
+from .programs import STAIRS, Ground, fulfils, walk_of
 from .sight import generate_house, world_of
 from .tables import World, episodes_of
 
@@ -48,6 +48,7 @@ def tell(guide: Guide, start: int, goal: int, segments: int, *, rng: np.random.G
     ids = guide.house.ids
     return Told(Trajectory(guide.house.name, tuple(ids[v] for v in walk.path), instructions=sentences, heading=heading), tuple(str(p) for _, _, p in said))
 
+# %% ../../nbs/28_houses.ipynb #c005
 def routes(guide: Guide, *, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
     "All (start, goal) of routes as long as they should be, off the stairs, in random order."
     floor, stairs = guide.house.floor, np.isin(guide.ground.kinds, STAIRS)
@@ -70,7 +71,7 @@ def rephrase(told: Told, *, rng: np.random.Generator) -> Told:
     said = tuple(Instruction(sentence(p, rng=rng, held=True), i.span, i.level) for p, i in zip(told.programs, t.instructions))
     return Told(Trajectory(t.scan, t.viewpoints, instructions=said, heading=t.heading), told.programs)
 
-# %% ../../nbs/28_houses.ipynb #c007
+# %% ../../nbs/28_houses.ipynb #c008
 @dataclass(frozen=True)
 class Preset:
     "Houses to train on, to choose by and to test on; demonstrated routes of each training house; routes of each split that is evaluated."
@@ -104,7 +105,7 @@ class HouseData:
         first = self.world.scan_start[self.world.scans.index(episode.task.scan)]
         return fulfils(episode.program, self.grounds[episode.task.scan], self.world.rows(path) - first, episode.task.heading)
 
-# %% ../../nbs/28_houses.ipynb #c008
+# %% ../../nbs/28_houses.ipynb #c009
 def share(count: int, parts: int) -> list[int]:
     "`count` dealt to `parts` as evenly as can be."
     return [count // parts + (k < count % parts) for k in range(parts)]

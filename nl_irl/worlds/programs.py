@@ -5,13 +5,13 @@
 # %% ../../nbs/25_programs.ipynb #c002
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
+from ..language.grammar import Term, read
 from ..types import require
 from .house import House
 
@@ -19,87 +19,67 @@ NEAR, BESIDE, DOORSIDE = 1.5, 1.5, 1.6     # metres from a thing's footprint to 
 SHARP, BACK, SIDEWAYS = np.radians(35), np.radians(145), 0.3   # radians that make a turn, that make it a turn around; metres that make a side
 
 # %% auto #0
-__all__ = ['NEAR', 'BESIDE', 'DOORSIDE', 'SHARP', 'BACK', 'SIDEWAYS', 'STAIRS', 'ORDINALS', 'ROOM', 'CLAUSES', 'Term', 'read',
-           'footprint_distance', 'Ground', 'rooms_where', 'holds', 'hall_ends', 'Walk', 'walk_of', 'relative', 'bend',
-           'side_of', 'side_doors', 'ends', 'carries_out', 'fulfils']
+__all__ = ['NEAR', 'BESIDE', 'DOORSIDE', 'SHARP', 'BACK', 'SIDEWAYS', 'STAIRS', 'ORDINALS', 'ROOM', 'CLAUSES', 'floor_plan',
+           'footprint_distance', 'doors_of_moves', 'Ground', 'rooms_where', 'holds', 'hall_ends', 'Walk', 'walk_of',
+           'relative', 'bend', 'side_of', 'side_doors', 'ends', 'carries_out', 'fulfils']
 
-# %% ../../nbs/25_programs.ipynb #c003
-class Term(NamedTuple):
-    "A node of a program: `name(args, ...)`."
-    name: str
-    args: tuple[Term, ...] = ()
+# %% ../../nbs/25_programs.ipynb #c004
+def floor_plan(house: House) -> tuple[np.ndarray, np.ndarray]:
+    "Centre (thing, 2) and half extent (thing, 2) of the footprint of each thing, metres."
+    return np.array([t.position for t in house.things]).reshape(-1, 3)[:, :2], np.array([t.extent for t in house.things]).reshape(-1, 3)[:, :2] / 2
 
-    def __str__(self) -> str:
-        return f"{self.name}({', '.join(map(str, self.args))})" if self.args else self.name
+def footprint_distance(points: np.ndarray, house: House, half: float | np.ndarray = 0.0) -> np.ndarray:
+    "(point, thing) metres on the floor plan from points (point, 2 or more), or boxes of `half` extent around them, to the footprint of each thing."
+    centre, other = floor_plan(house)
+    return np.linalg.norm(np.maximum(np.abs(points[:, None, :2] - centre) - other - half, 0), axis=-1)
 
-@lru_cache(maxsize=1 << 16)
-def read(program: str) -> Term:
-    "The term that `program` spells; `str` of it is the same text again. ValueError where it is no program."
-    stack: list[list] = [[]]
-    for token in re.findall(r'[^(),]+|[(),]', program):
-        if token == '(': stack.append([])
-        elif token == ')':
-            require(len(stack) > 1 and bool(stack[-2]), f'program {program!r}: a bracket closes that was not opened')
-            args = tuple(stack.pop())
-            stack[-1][-1] = Term(stack[-1][-1].name, args)
-        elif token != ',' and token.strip(): stack[-1].append(Term(token.strip()))
-    require(len(stack) == 1 and len(stack[0]) == 1, f'program {program!r}: expected one term, such as seq(turn(left), enter(bedroom))')
-    require(str(stack[0][0]) == program, f'program {program!r}: expected the form {stack[0][0]}')
-    return stack[0][0]
+def doors_of_moves(house: House) -> dict[tuple[int, int], int]:
+    "The door that each move between two rooms of one floor goes through: of those that join them, the nearest to its middle."
+    at, joining = np.array([d.position[:2] for d in house.doors]).reshape(-1, 2), {}
+    for i, d in enumerate(house.doors): joining.setdefault(frozenset(d.rooms), []).append(i)
+    def through(a: int, b: int) -> int:
+        doors = joining.get(frozenset((int(house.room[a]), int(house.room[b]))), [])
+        require(bool(doors), f'house {house.name}: the move {a} -> {b} changes rooms where there is no door')
+        return min(doors, key=lambda i: float(np.linalg.norm(at[i] - (house.position[a, :2] + house.position[b, :2]) / 2)))
+    a, b = house.pairs.T
+    moves = house.pairs[(house.room[a] != house.room[b]) & (house.floor[a] == house.floor[b])]
+    return {(a, b): through(a, b) for a, b in moves.tolist()}
 
-# %% ../../nbs/25_programs.ipynb #c006
-def footprint_distance(points: np.ndarray, house: House) -> np.ndarray:
-    "(point, thing) metres on the floor plan from points (point, 2 or more) to the footprint of each thing."
-    centre = np.array([t.position for t in house.things]).reshape(-1, 3)[:, :2]
-    half = np.array([t.extent for t in house.things]).reshape(-1, 3)[:, :2] / 2
-    return np.linalg.norm(np.maximum(np.abs(points[:, None, :2] - centre) - half, 0), axis=-1)
-
+# %% ../../nbs/25_programs.ipynb #c005
 class Ground:
     "What is true in `house`: tables that programs are checked against, and (viewpoint,) truth of every condition asked so far."
 
     def __init__(self, house: House):
-        self.house, self._where = house, {}
-        self.rooms, self.kinds = house.room.tolist(), [house.rooms[r].kind for r in house.room]
-        self.floors, self.xy = house.floor.tolist(), house.position[:, :2]
+        self.house, self._where, self._things = house, {}, {}
+        self.rooms, self.kinds, self.floors = house.room.tolist(), [house.rooms[r].kind for r in house.room], house.floor.tolist()
+        self.xy, self.door_xy = house.position[:, :2], np.array([d.position[:2] for d in house.doors]).reshape(-1, 2)
         delta = self.xy[None] - self.xy[:, None]
         self.headings = (np.arctan2(delta[..., 0], delta[..., 1]) % (2 * np.pi)).tolist()
-        self.thing_room = np.array([t.room for t in house.things], int)
-        self.room_kind = np.array([r.kind for r in house.rooms], str)
+        self.door_rooms, self.room_kind = np.array([d.rooms for d in house.doors], int).reshape(-1, 2), np.array([r.kind for r in house.rooms], str)
+        self.joined = np.zeros((len(house.rooms),) * 2, bool)                            # (room, room), whether a door joins them
+        self.joined[self.door_rooms, self.door_rooms[:, ::-1]] = True
         self.category, self.colour, self.size = (np.array([getattr(t, k) for t in house.things], str) for k in ('category', 'colour', 'size'))
-        far = footprint_distance(house.position, house)
-        self.distance = np.where(house.room[:, None] == self.thing_room, far, np.inf)   # (viewpoint, thing), inf from other rooms
+        self.thing_room = np.array([t.room for t in house.things], int)
+        away = footprint_distance(house.position, house)
+        self.distance = np.where(house.room[:, None] == self.thing_room, away, np.inf)   # (viewpoint, thing) metres, inf from other rooms
         self.near = self.distance <= NEAR
-        self._things: dict[Term, np.ndarray] = {}
 
     @cached_property
-    def door_xy(self) -> np.ndarray:
-        "(door, 2) metres."
-        return np.array([d.position[:2] for d in self.house.doors]).reshape(-1, 2)
+    def door(self) -> dict[tuple[int, int], int]:
+        "The door that each move between two rooms of one floor goes through."
+        return doors_of_moves(self.house)
 
     @cached_property
     def marks(self) -> np.ndarray:
         "(door, thing) bool: the thing stands beside the door, in one of its two rooms."
-        joined = np.array([d.rooms for d in self.house.doors]).reshape(-1, 2)
-        return (footprint_distance(self.door_xy, self.house) <= DOORSIDE) & (joined[:, :, None] == self.thing_room).any(1)
+        return (footprint_distance(self.door_xy, self.house) <= DOORSIDE) & (self.door_rooms[:, :, None] == self.thing_room).any(1)
 
     @cached_property
-    def door(self) -> dict[tuple[int, int], int]:
-        "The door that each move between two rooms of one floor goes through: of those that join them, the nearest to its middle."
-        joining: dict[frozenset, list[int]] = {}
-        for i, d in enumerate(self.house.doors): joining.setdefault(frozenset(d.rooms), []).append(i)
-        moves = self.house.pairs[self.house.room[self.house.pairs[:, 0]] != self.house.room[self.house.pairs[:, 1]]]
-        def through(a: int, b: int) -> int:
-            doors = joining.get(frozenset((self.rooms[a], self.rooms[b])), [])
-            require(bool(doors), f'house {self.house.name}: the move {a} -> {b} changes rooms where there is no door')
-            return min(doors, key=lambda i: float(np.linalg.norm(self.door_xy[i] - (self.xy[a] + self.xy[b]) / 2)))
-        return {(a, b): through(a, b) for a, b in moves.tolist() if self.floors[a] == self.floors[b]}
-
-    @cached_property
-    def joined(self) -> np.ndarray:
-        "(room, room) bool: whether a door joins them."
-        found = np.zeros((len(self.room_kind),) * 2, bool)
-        for a, b in (d.rooms for d in self.house.doors): found[a, b] = found[b, a] = True
-        return found
+    def beside(self) -> np.ndarray:
+        "(thing, thing) bool: another thing of the same room, its footprint within reach."
+        centre, half = floor_plan(self.house)
+        gap = footprint_distance(centre, self.house, half[:, None])
+        return (gap <= BESIDE) & (self.thing_room[:, None] == self.thing_room) & ~np.eye(len(half), dtype=bool)
 
     def things(self, thing: Term) -> np.ndarray:
         "(thing,) bool: which things the description `bed(red, large, by(lamp))` fits."
@@ -110,15 +90,7 @@ class Ground:
             self._things[thing] = fits
         return self._things[thing]
 
-    @cached_property
-    def beside(self) -> np.ndarray:
-        "(thing, thing) bool: another thing of the same room, its footprint within reach."
-        half = np.array([t.extent for t in self.house.things]).reshape(-1, 3)[:, :2] / 2
-        centre = np.array([t.position for t in self.house.things]).reshape(-1, 3)[:, :2]
-        gap = np.linalg.norm(np.maximum(np.abs(centre[:, None] - centre) - half[:, None] - half, 0), axis=-1)
-        return (gap <= BESIDE) & (self.thing_room[:, None] == self.thing_room) & ~np.eye(len(half), dtype=bool)
-
-# %% ../../nbs/25_programs.ipynb #c008
+# %% ../../nbs/25_programs.ipynb #c007
 def rooms_where(ground: Ground, room: Term, details: Sequence[Term] = ()) -> np.ndarray:
     "(room,) bool: the rooms of kind `room` ('room' is any) that have every detail: with(thing), by(kind of a neighbouring room), floor(up or down)."
     rooms = ground.house.rooms
@@ -144,12 +116,12 @@ def _holds(ground: Ground, condition: Term) -> np.ndarray:
         case 'in': return rooms_where(ground, first, rest)[house.room]
         case 'end': return hall_ends(ground, first.name)
         case 'door':
-            leads = np.array([first.name in [house.rooms[r].kind for r in d.rooms] for d in house.doors], bool)
-            here = np.array([d.rooms for d in house.doors]).reshape(-1, 2)[None] == house.room[:, None, None]
-            close = np.linalg.norm(ground.xy[:, None] - ground.door_xy, axis=-1) <= NEAR
-            return (close & here.any(2) & leads).any(1)
+            leads = (ground.room_kind[ground.door_rooms] == first.name).any(1)
+            here = (ground.door_rooms[None] == house.room[:, None, None]).any(2)
+            return (here & leads & (np.linalg.norm(ground.xy[:, None] - ground.door_xy, axis=-1) <= NEAR)).any(1)
     raise ValueError(f'unknown condition {condition}; known are near, in, end, door')
 
+# %% ../../nbs/25_programs.ipynb #c008
 def hall_ends(ground: Ground, kind: str) -> np.ndarray:
     "(viewpoint,) bool: the viewpoints of rooms of `kind` that lie within a metre of the outermost one, at either end of the longer side."
     ends = np.zeros(len(ground.rooms), bool)
@@ -201,6 +173,7 @@ def _along(g: Ground, w: Walk, t: int, kind: Term) -> Iterable[int]:
         t += 1
         yield t
 
+# %% ../../nbs/25_programs.ipynb #c013
 def _leave(g: Ground, w: Walk, t: int, kind: Term) -> Iterable[int]:
     room = g.rooms[w.path[t]]
     if kind.name not in ('room', g.kinds[w.path[t]]): return ()
@@ -231,11 +204,11 @@ def _floor(step: int) -> Callable[..., Iterable[int]]:
         return next(((s,) for s in range(t + 1, len(w.path)) if (floor[s] - floor[t]) * step > 0 and g.kinds[w.path[s]] not in STAIRS), ())
     return ends
 
-# %% ../../nbs/25_programs.ipynb #c014
+# %% ../../nbs/25_programs.ipynb #c015
 def side_doors(ground: Ground, viewpoint: int, heading: float, side: str) -> list[int]:
     "Doors of the room of `viewpoint` on one side of someone facing `heading`, in the order in which they come; up to where two cannot be told apart."
     room, forward = ground.rooms[viewpoint], np.array([np.sin(heading), np.cos(heading)])
-    doors = np.array([i for i, d in enumerate(ground.house.doors) if room in d.rooms], int)
+    doors = np.flatnonzero((ground.door_rooms == room).any(1))
     offset = ground.door_xy[doors] - ground.xy[viewpoint]
     ahead, right = offset @ forward, offset @ np.array([forward[1], -forward[0]])
     lateral = right if side == 'right' else -right
@@ -272,7 +245,7 @@ def _toward(g: Ground, w: Walk, t: int, thing: Term) -> Iterable[int]:
         ends.update(range(t + 1, t + 1 + (len(closer) if closer.all() else int(closer.argmin()))))
     return sorted(ends)
 
-# %% ../../nbs/25_programs.ipynb #c016
+# %% ../../nbs/25_programs.ipynb #c017
 def _reach(g: Ground, w: Walk, t: int, *conditions: Term) -> Iterable[int]:
     true = np.logical_and.reduce([holds(g, c) for c in conditions])
     return next(((s,) for s in range(t + 1, len(w.path)) if true[w.path[s]]), ())
