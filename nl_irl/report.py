@@ -35,10 +35,11 @@ h2 { font-size: 1.25rem; margin: 2.8rem 0 .6rem; border-bottom: 1px solid #e4e7e
 h3 { font-size: 1rem; margin: 1.6rem 0 .4rem; } p { color: #57606a; margin: .4rem 0; max-width: 50rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .8rem 0; font-size: .92rem; } .scroll { overflow-x: auto; }
 th { text-align: left; font-weight: 600; color: #57606a; vertical-align: bottom; } td { vertical-align: baseline; }
-th, td { padding: .32rem 1.3rem .32rem 0; border-bottom: 1px solid #eef0f2; } .number { text-align: right; } .number, td:first-child { white-space: nowrap; }
+th, td { padding: .32rem 1.2rem .32rem 0; border-bottom: 1px solid #eef0f2; } .number { text-align: right; } .number, td:first-child { white-space: nowrap; }
 small { color: #8a939e; font-size: .82em; font-weight: 400; } code { font: .88em ui-monospace, Menlo, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
-figure { margin: 1rem 0 1.6rem; } img { max-width: 100%; height: auto; } figcaption { color: #57606a; font-size: .9rem; }
-.yes { color: #2f7d4f; } .no { color: #b3432b; } blockquote { margin: 0; }
+figure { margin: 1rem 0 1.6rem; } .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 0 2rem; align-items: end; }
+  img { max-width: 100%; height: auto; } figcaption { color: #57606a; font-size: .9rem; }
+.yes { color: #2f7d4f; } .no { color: #b3432b; } .yes, .no { white-space: nowrap; } blockquote { margin: 0; }
 @media print { body { margin: 0; max-width: none; font-size: 11px; } h2 { break-after: avoid; } figure, tr { break-inside: avoid; } }
 '''
 
@@ -72,11 +73,12 @@ def score_table(frame: pd.DataFrame) -> str:
     table, splits, sees = compare(frame), list(dict.fromkeys(frame.split)), dict(zip(frame.agent, frame.sees))
     cell = lambda row, m: f'{100 * row[m]:.1f} <small>[{100 * row[f"{m}_low"]:.1f}, {100 * row[f"{m}_high"]:.1f}]</small>'
     count = table.groupby('split').episodes.max()
-    head = ['agent', *(f'{m} {escape(s)} <small>n = {count[s]:,}</small>' for s in splits for m in ('SR', 'SPL')), 'may see']
+    head = ['agent<br><small>may see</small>', *(f'{m}<br><small>{escape(s)}, n = {count[s]:,}</small>' for s in splits for m in ('SR', 'SPL'))]
     rows = []
     for agent, part in table.groupby('agent', sort=False):
         found = {row['split']: row for row in part.to_dict('records')}
-        rows.append([escape(agent), *(cell(found[s], m) if s in found else '' for s in splits for m in ('SR', 'SPL')), escape(sees[agent])])
+        scores = (cell(found[s], m) if s in found else '' for s in splits for m in ('SR', 'SPL'))
+        rows.append([f'{escape(agent)}<br><small>{escape(sees[agent])}</small>', *scores])
     return html_table(head, rows, numbers=range(1, 1 + 2 * len(splits)))
 
 def means_table(frame: pd.DataFrame, metrics: Sequence[str]) -> str:
@@ -106,7 +108,7 @@ def drawn(draw: Callable[[Figure], Any], width: float, height: float) -> bytes:
 def curves(run: Run) -> str:
     "The run's losses and rates over its updates; nothing where nothing was logged."
     metrics = run.metrics()
-    rates = [c for c in metrics if c.endswith(('SR', 'SPL')) and c != 'step']
+    rates = [c for c in metrics if c.endswith('SR')]
     panels = [(['loss'], False)] * ('loss' in metrics) + [(rates, True)] * bool(rates)
     if not panels: return ''
     def draw(figure: Figure) -> None:
@@ -170,11 +172,12 @@ def report(folders: Sequence[Path | str], out: Path | str) -> Path:
     chart = picture(drawn(draw, 10, 1 + 0.36 * table.agent.nunique()), 'Success, and success weighted by path length')
     names = list(dict.fromkeys(run.config.get('experiment') or run.folder.name for run in runs))
     files = [(run, png) for run in runs for png in sorted(run.folder.glob('figures/*.png')) if png.stem not in DRAWN_HERE]
+    pictures = ''.join(picture(png.read_bytes(), f'{run.folder.name}: {png.stem.replace("_", " ")}') for run, png in files)
     settings = [flat(run.config['parameters'] | run.config.get('settings', {})) for run in runs]
     named = lambda run, html: f'<h3>{escape(run.folder.name)}</h3>' * (len(runs) > 1) + html
     sections = {
         'Scores': f'<p>{ABOUT}</p>{score_table(frame)}{chart}', 'Learning': ''.join(map(curves, runs)),
-        'Pictures': ''.join(picture(png.read_bytes(), f'{run.folder.name}: {png.stem.replace("_", " ")}') for run, png in files),
+        'Pictures': pictures and f'<div class="grid">{pictures}</div>',
         'Success by level of instruction, %': level_table(frame),
         'Examples': ''.join(named(run, examples(run)) for run in runs if (run.folder/'trajectories.parquet').exists()),
         'All metrics': means_table(frame, metrics), 'Parameters': side_by_side(runs, settings),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 COLORS = ('#3b6fb6', '#d1603d', '#4f9d69', '#8e6bb0', '#b8923a', '#5b6770')      # told apart in print and by colour-blind readers
 INK, QUIET = '#22272e', '#8a939e'
@@ -50,9 +50,10 @@ def learning_curve(metrics: pd.DataFrame, ax: Axes, columns: Sequence[str], *, r
         dense = len(values) > 100
         if dense: ax.plot(values, color=color, alpha=0.18, linewidth=0.6, zorder=1)
         smooth = values.rolling(max(len(values) // 50, 1), center=True, min_periods=1).mean() if dense else values
-        ax.plot(smooth, color=color, linewidth=1.8, marker=None if dense else 'o', markersize=4, label=label)
+        ax.plot(smooth, color=color, linewidth=1.8, marker='o' if len(values) <= 20 else None, markersize=4, label=label)
     if rates:
-        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.yaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10)))
+        ax.yaxis.set_major_formatter(lambda value, at: f'{100 * value:g}%')
         ax.set_ylim(bottom=0)
     ax.set_xlabel('updates', color=INK, fontsize=9)
     ax.set_xlim(0, metrics.step.max())
