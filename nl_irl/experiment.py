@@ -125,7 +125,7 @@ def kernel_manager(environment: Mapping[str, str]) -> type:
     "A kernel manager that starts this Python, with `environment` added to its variables."
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
-    argv = [sys.executable, '-m', 'ipykernel_launcher', '-f', '{connection_file}']
+    argv = [sys.executable, '-m', 'ipykernel_launcher', '-f', '{connection_file}', '--log-level=50']         # its errors are in the notebook
     spec = KernelSpec(argv=argv, display_name='Python 3', language='python', env=dict(environment))
     return type('ThisPython', (AsyncKernelManager,), {'kernel_spec': spec, 'transport': 'ipc'})
 

@@ -116,7 +116,7 @@ def load_tensors(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, 
     require(file.is_file(), f'{file}: missing, though {name}.json names it')
     content = file.read_bytes()
     require(hashlib.sha256(content).hexdigest() == about['sha256'], f'{file}: its bytes differ from the checksum in {name}.json; restore or remake it')
-    try: return load(content), about['facts']
+    try: return dict(sorted(load(content).items())), about['facts']             # in one order: safetensors has none
     except SafetensorError as error: raise ValueError(f'{file}: no safetensors file: {error}') from None
 
 # %% ../nbs/60_runs.ipynb #c016
