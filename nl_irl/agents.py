@@ -50,9 +50,10 @@ def random_heading(world: World, episodes: Sequence[Episode], *, moves: int = 5,
         ahead = world.edge[steps[-1], :, 0] - heading[:, None]
         turns = np.arange(12) * (np.pi / 6)
         off = np.abs((ahead[..., None] - turns + np.pi) % (2 * np.pi) - np.pi)                   # (batch, degree, turn)
-        off[(world.neighbor[steps[-1]] < 0) | (np.abs(world.edge[steps[-1], :, 1]) > np.pi / 6)] = np.inf
-        turn = (off.min(1) < np.radians(37.5)).argmax(1)
-        nearest = np.take_along_axis(off, turn[:, None, None], 2)[..., 0]
+        off[world.neighbor[steps[-1]] < 0] = np.inf
+        turn = (off.min(1) <= np.radians(40)).argmax(1)
+        off = np.take_along_axis(off, turn[:, None, None], 2)[..., 0]
+        nearest = np.where(off <= np.radians(40), np.hypot(off, world.edge[steps[-1], :, 1]), np.inf)
         there = np.take_along_axis(world.neighbor[steps[-1]], nearest.argmin(1)[:, None], 1)[:, 0]
         heading = heading + turns[turn]
         steps.append(np.where(np.isfinite(nearest.min(1)), there, steps[-1]))
