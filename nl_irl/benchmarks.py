@@ -17,7 +17,8 @@ from .worlds.r2r import episodes, load_r2r
 from .worlds.tables import World
 
 # %% auto #0
-__all__ = ['WORLDS', 'SETTINGS', 'Benchmark', 'load_houses', 'load_rooms', 'load_benchmark', 'Settings', 'settings']
+__all__ = ['WORLDS', 'TINY', 'SMOKE', 'SETTINGS', 'Benchmark', 'load_houses', 'load_rooms', 'load_benchmark', 'Settings',
+           'settings']
 
 # %% ../nbs/52_benchmarks.ipynb #c003
 @dataclass(frozen=True)
@@ -57,17 +58,19 @@ def load_benchmark(world: str, *, preset: str, data: Path | str | None = None) -
 @dataclass(frozen=True)
 class Settings:
     "What an imitation experiment starts from, for one world and preset; `policy` holds fields of `PolicyConfig`."
-    policy: Mapping[str, float]
+    policy: Mapping[str, float]         # the rest of `PolicyConfig` is as it comes
     imitation: ImitationConfig
     horizon: int = 14
     minimum: int = 1
 
+TINY = dict(width=32, word_width=16, label_width=16, dropout=0.)
+SMOKE = ImitationConfig(updates=40, batch=32, warmup=5, checks=2)
 SETTINGS = {
-    ('houses', 'tiny'): Settings(dict(width=32, word_width=16, label_width=16, dropout=0.), ImitationConfig(updates=40, batch=32, warmup=5, checks=2)),
-    ('houses', 'demo'): Settings(dict(width=128, word_width=64), ImitationConfig(updates=1500)),
-    ('houses', 'full'): Settings(dict(width=192), ImitationConfig(updates=3000)),
-    ('r2r', 'tiny'): Settings(dict(width=32, word_width=16, label_width=16, dropout=0.), ImitationConfig(updates=40, batch=32, warmup=5, checks=2), minimum=5, horizon=10),
-    ('r2r', 'full'): Settings(dict(width=256), ImitationConfig(updates=2400), minimum=5, horizon=10),
+    ('houses', 'tiny'): Settings(TINY, SMOKE),
+    ('houses', 'demo'): Settings(dict(width=128, word_width=64, dropout=0.15, label_dropout=0.1), ImitationConfig(updates=1200, rate=2e-3, checks=5)),
+    ('houses', 'full'): Settings(dict(width=128, word_width=64, dropout=0.15, label_dropout=0.1), ImitationConfig(updates=4000, rate=2e-3)),
+    ('r2r', 'tiny'): Settings(TINY, SMOKE, horizon=10, minimum=5),
+    ('r2r', 'full'): Settings({}, ImitationConfig(updates=2400), horizon=10, minimum=5),
 }
 
 def settings(world: str, preset: str) -> Settings:

@@ -54,7 +54,7 @@ def compare(frame: pd.DataFrame, metrics: Sequence[str] = ('SR', 'SPL'), *, seed
 
 def readable(table: pd.DataFrame, metrics: Sequence[str] = ('SR', 'SPL')) -> pd.DataFrame:
     "A `compare` table for people: per cent with intervals, a row an agent, columns by split and metric."
-    text = pd.DataFrame({m: [f'{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]' for mean, low, high in zip(table[m], table[f'{m}_low'], table[f'{m}_high'])]
-                         for m in metrics}, index=pd.MultiIndex.from_frame(table[['agent', 'split']]))
+    spelled = lambda m: [f'{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]' for mean, low, high in table[[m, f'{m}_low', f'{m}_high']].to_numpy()]
+    text = pd.DataFrame({m: spelled(m) for m in metrics}, index=pd.MultiIndex.from_frame(table[['agent', 'split']]))
     wide = text.unstack('split').reorder_levels([1, 0], axis=1)
     return wide.loc[list(dict.fromkeys(table.agent)), [(s, m) for s in dict.fromkeys(table.split) for m in metrics]].rename_axis(columns=['', ''])

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .environment import STOP, Environment, Observation, observe, step
 from .models.policy import GEOMETRY, Policy
