@@ -1,0 +1,96 @@
+"""Environment steps a CPU-second on one core, beside a plain Python environment in the style of the field's R2R agents, in one run: `make bench`.
+
+Both produce the same fields (panorama of twelve headings, padded candidates, mask, heading); the peer keeps one Python object an episode and rebuilds
+its candidates each step. The table is in rounds of STEPS steps of the whole batch; `steps_per_second` stands in the extra info and is printed.
+"""
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from nl_irl.environment import Environment, moves, observe, panorama, step
+from nl_irl.worlds.houses import houses
+
+STEPS = 20
+
+
+@pytest.fixture(scope='module')
+def world():
+    return houses('demo').world
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class PlainEpisode:
+    "One episode of the peer: state, and an observation built from lists at each step."
+    def __init__(self, world, label, weight, viewpoint, heading):
+        self.world, self.label, self.weight, self.viewpoint, self.heading = world, label, weight, viewpoint, heading
+
+    def observe(self):
+        degree = self.world.neighbor.shape[1]
+        candidate, mask = np.zeros((degree, 5), np.float32), np.zeros(degree + 1, bool)
+        mask[0] = True
+        for slot, there in enumerate(self.world.neighbor[self.viewpoint]):
+            if there < 0: continue
+            heading, elevation, length = self.world.edge[self.viewpoint, slot]
+            relative = heading - self.heading
+            candidate[slot] = np.sin(relative), np.cos(relative), np.sin(elevation), np.cos(elevation), length / 5
+            mask[slot + 1] = True
+        return {'label': self.label[self.viewpoint], 'weight': self.weight[self.viewpoint], 'heading': self.heading, 'candidate': candidate, 'open': mask}
+
+    def step(self, action):
+        self.heading = self.world.edge[self.viewpoint, action - 1, 0]
+        self.viewpoint = self.world.neighbor[self.viewpoint, action - 1]
+
+
+def report(benchmark, name, batch, seconds):
+    rate = batch * STEPS / seconds
+    benchmark.extra_info['steps_per_second'] = round(rate)
+    print(f'\n{name}, batch {batch}: {rate:,.0f} steps a CPU-second')
+
+
+def timed(benchmark, run, name, batch):
+    spent = []
+    def once():
+        before = time.process_time()
+        run()
+        spent.append(time.process_time() - before)
+    benchmark.pedantic(once, rounds=7, warmup_rounds=1)
+    report(benchmark, name, batch, float(np.median(spent[1:])))
+
+
+@pytest.mark.parametrize('seen', ['panorama', 'moves only'])
+@pytest.mark.parametrize('batch', [1, 64, 1024, 8192])
+def test_ours(benchmark, world, batch, seen):
+    env, look = Environment(world), observe if seen == 'panorama' else moves
+    rng = np.random.default_rng(0)
+    state = env.reset(rng.integers(len(world.ids), size=batch), rng.uniform(0, 6, batch))
+    actions = [torch.as_tensor(1 + rng.integers(1, size=batch)) for _ in range(STEPS)]      # slot 0 exists everywhere
+
+    def run():
+        s = state
+        for action in actions:
+            look(env, s)
+            s = step(env, s, action)
+    timed(benchmark, run, f'ours ({seen})', batch)
+
+
+@pytest.mark.parametrize('batch', [1, 64])
+def test_plain_python(benchmark, world, batch):
+    label, weight = panorama(world, far=False)
+    rng = np.random.default_rng(0)
+    episodes = [PlainEpisode(world, label, weight, int(v), 0.0) for v in rng.integers(len(world.ids), size=batch)]
+
+    def run():
+        for _ in range(STEPS):
+            seen = [e.observe() for e in episodes]
+            {k: np.stack([o[k] for o in seen]) for k in seen[0]}
+            for e in episodes: e.step(1)
+    timed(benchmark, run, 'plain Python', batch)
