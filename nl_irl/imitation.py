@@ -71,13 +71,12 @@ def cloning_loss(policy: Policy, env: Environment, batch: Batch) -> tuple[Tensor
 
 # %% ../nbs/50_imitation.ipynb #c009
 def batches(data: Batch, size: int, *, rng: np.random.Generator) -> Iterator[Batch]:
-    "Epoch after epoch without end: as many actions at a time as `size` demonstrations have on average, of routes alike in length, trimmed to the longest."
+    "Epoch after epoch without end: `size` demonstrations at a time, their sentences alike in length, trimmed to the longest of them."
     length = (data.tokens.ne(0) if data.tokens.dim() == 2 else data.tokens.ne(0).any(-1)).sum(1).numpy()
     time = (data.action >= 0).sum(1).numpy()
     while True:
-        order = np.lexsort((length + rng.uniform(-4, 4, len(length)), time))
-        share = (np.cumsum(time[order]) - 1) // round(size * time.mean())
-        parts = np.split(order, np.flatnonzero(np.diff(share)) + 1)
+        order = np.argsort(length + rng.uniform(-4, 4, len(length)), kind='stable')
+        parts = [order[i:i + size] for i in range(0, len(order), size)]
         for k in rng.permutation(len(parts)):
             rows = torch.as_tensor(parts[k])
             words, steps = int(length[parts[k]].max()), int(time[parts[k]].max())
@@ -88,7 +87,7 @@ def batches(data: Batch, size: int, *, rng: np.random.Generator) -> Iterator[Bat
 class ImitationConfig:
     "How `clone` learns."
     updates: int = 4000         # optimizer steps
-    batch: int = 64             # demonstrations a step, on average
+    batch: int = 64             # demonstrations a step
     rate: float = 1e-3          # peak learning rate of AdamW
     decay: float = 0.01         # weight decay
     warmup: int = 100           # updates over which the rate rises from 0
