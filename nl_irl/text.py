@@ -51,9 +51,9 @@ class Vocabulary:
         return {w: i for i, w in enumerate(self.words)}
 
     def encode(self, texts: Sequence[str], length: int | None = None) -> np.ndarray:
-        "(text, length) int64 word numbers, padded at the end with 0; `length` cuts longer texts, None takes the longest."
-        rows = [[self.index.get(w, UNKNOWN) for w in tokenize(t)][:length] for t in texts]
-        tokens = np.full((len(rows), max(max(map(len, rows), default=0), 1)), PAD, np.int64)
+        "(text, length) int64 word numbers, padded at the end with 0; `length` cuts longer texts, None takes the longest; a text without words is unknown."
+        rows = [[self.index.get(w, UNKNOWN) for w in tokenize(t)][:length] or [UNKNOWN] for t in texts]
+        tokens = np.full((len(rows), max(map(len, rows), default=1)), PAD, np.int64)
         for i, row in enumerate(rows): tokens[i, :len(row)] = row
         return tokens
 
