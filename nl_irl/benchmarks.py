@@ -13,7 +13,7 @@ from .imitation import ImitationConfig
 from .types import Episode, require
 from .worlds.house import House
 from .worlds.houses import houses
-from .worlds.r2r import episodes, load_r2r
+from .worlds.r2r import episodes as r2r_episodes, load_r2r
 from .worlds.tables import World
 
 # %% auto #0
@@ -37,22 +37,27 @@ class Benchmark:
         return {name: episodes for name, episodes in self.splits.items() if name.startswith(start)}
 
 # %% ../nbs/52_benchmarks.ipynb #c005
-def load_houses(preset: str, data: Path | str | None = None) -> Benchmark:
-    "Generated houses: preset 'tiny', 'demo' or 'full'; `data` is not used."
+def load_houses(preset: str, data: Path | str | None = None, episodes: Path | str = '') -> Benchmark:
+    "Generated houses: preset 'tiny', 'demo' or 'full'; `data` is not used, and there are no episodes in files."
+    require(not episodes, f'{episodes}: houses take no episodes from files; world r2r does')
     made = houses(preset)
     return Benchmark(made.world, made.splits, {h.name: h for h in made.houses})
 
-def load_rooms(preset: str, data: Path | str | None = None) -> Benchmark:
-    "Room-to-Room with object panoramas, from the data folder `data` (errors and defaults: `nl_irl.data.data_folder`); all presets hold the same."
+def load_rooms(preset: str, data: Path | str | None = None, episodes: Path | str = '') -> Benchmark:
+    """Room-to-Room with object panoramas, from the data folder `data` (errors and defaults: `nl_irl.data.data_folder`); all presets hold the same.
+
+    The file `episodes`, in Room-to-Room's record format, makes a split val_file of its own.
+    """
     world = load_r2r(data)
-    return Benchmark(world, {s: tuple(episodes(data, s, world)) for s in ('train', 'dev_seen', 'dev_unseen', 'val_seen', 'val_unseen')})
+    files = {s: s for s in ('train', 'dev_seen', 'dev_unseen', 'val_seen', 'val_unseen', 'test')} | ({'val_file': episodes} if episodes else {})
+    return Benchmark(world, {name: tuple(r2r_episodes(data, s, world)) for name, s in files.items()})
 
 WORLDS = {'houses': load_houses, 'r2r': load_rooms}
 
-def load_benchmark(world: str, *, preset: str, data: Path | str | None = None) -> Benchmark:
+def load_benchmark(world: str, *, preset: str, data: Path | str | None = None, episodes: Path | str = '') -> Benchmark:
     "The world named `world` with its splits; a `ValueError` names those that there are."
     require(world in WORLDS, f'no world is named {world!r}; there are {sorted(WORLDS)}')
-    return WORLDS[world](preset, data)
+    return WORLDS[world](preset, data, episodes)
 
 # %% ../nbs/52_benchmarks.ipynb #c008
 @dataclass(frozen=True)
@@ -68,9 +73,9 @@ SMOKE = ImitationConfig(updates=40, batch=32, warmup=5, checks=2)
 SETTINGS = {
     ('houses', 'tiny'): Settings(TINY, SMOKE),
     ('houses', 'demo'): Settings(dict(width=128, word_width=64, dropout=0.15, label_dropout=0.1), ImitationConfig(updates=1200, rate=2e-3, checks=5)),
-    ('houses', 'full'): Settings(dict(width=128, word_width=64, dropout=0.15, label_dropout=0.1), ImitationConfig(updates=4000, rate=2e-3)),
+    ('houses', 'full'): Settings(dict(width=128, word_width=64, dropout=0.15, label_dropout=0.1), ImitationConfig(updates=3000, rate=2e-3)),
     ('r2r', 'tiny'): Settings(TINY, SMOKE, horizon=10, minimum=5),
-    ('r2r', 'full'): Settings({}, ImitationConfig(updates=2400), horizon=10, minimum=5),
+    ('r2r', 'full'): Settings({}, ImitationConfig(updates=2200), horizon=10, minimum=5),
 }
 
 def settings(world: str, preset: str) -> Settings:

@@ -193,7 +193,7 @@ class Recording(Run):
 
     def write_table(self, name: str, frame: pd.DataFrame) -> None:
         "Write `frame` as table `name`, in place of an older one; a column may hold lists, or lists of lists."
-        with atomic(self.folder/f'{name}.parquet') as temporary: frame.to_parquet(temporary, index=False)
+        with atomic(self.folder/f'{name}.parquet') as temporary: frame.to_parquet(temporary, index=False, compression='zstd')
 
     def save_checkpoint(self, name: str, tensors: Mapping[str, Tensor], **facts: Any) -> None:
         "Write checkpoint `name` and what is to be known of it (step, score ...), in place of an older one of that name."

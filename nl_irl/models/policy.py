@@ -18,8 +18,7 @@ from ..worlds.tables import HEADINGS
 GEOMETRY = 5                                                    # width of Observation.candidate
 
 # %% auto #0
-__all__ = ['GEOMETRY', 'PolicyConfig', 'Sentence', 'Listener', 'attend', 'Eyes', 'around', 'Memory', 'Decision', 'Policy',
-           'logits']
+__all__ = ['GEOMETRY', 'PolicyConfig', 'Sentence', 'Listener', 'attend', 'Eyes', 'Memory', 'Decision', 'Policy']
 
 # %% ../../nbs/40_policy.ipynb #c003
 @dataclass(frozen=True)
@@ -66,26 +65,21 @@ def attend(query: Tensor, keys: Tensor, known: Tensor) -> Tensor:
 
 # %% ../../nbs/40_policy.ipynb #c009
 class Eyes(nn.Module):
-    "`Observation` -> what each heading shows (..., 12, label_width)."
+    "`Observation` -> what each heading shows (..., 12, label_width) and what lies ahead, right, behind and left (..., 4 * label_width)."
     def __init__(self, config: PolicyConfig):
         super().__init__()
         self.label = nn.Embedding(config.labels, config.label_width, padding_idx=0)
         self.hide = config.label_dropout
 
-    def forward(self, seen: Observation) -> Tensor:
+    def forward(self, seen: Observation) -> tuple[Tensor, Tensor]:
         label, weight = seen.label.int(), seen.weight.to(self.label.weight.dtype)
-        weight = (weight + 0.5).where(label > 0, 0)                                              # that a thing is there counts, and its size
         if self.training: weight = weight * (torch.rand_like(weight) > self.hide)
         shape, top = label.shape[:-1], label.shape[-1]
-        shown = F.embedding_bag(label.view(-1, top), self.label.weight, per_sample_weights=weight.view(-1, top), mode='sum')
-        return shown.view(*shape, -1)
-
-def around(heading: Tensor) -> Tensor:
-    "(...) headings of agents -> (..., 4, 12): the shares of the twelve headings in what lies ahead, right, behind and left; they sum to 1."
-    angle = torch.arange(HEADINGS, device=heading.device) * (2 * torch.pi / HEADINGS) - heading[..., None]
-    quarter = torch.arange(4, device=heading.device)[:, None] * (torch.pi / 2)
-    share = torch.cos(angle[..., None, :] - quarter).clamp(min=0)
-    return share / share.sum(-1, keepdim=True)
+        shown = F.embedding_bag(label.view(-1, top), self.label.weight, per_sample_weights=weight.view(-1, top), mode='sum').view(*shape, -1)
+        angle = torch.arange(HEADINGS, device=label.device) * (2 * torch.pi / HEADINGS) - seen.heading[..., None]
+        quarter = torch.arange(4, device=label.device)[:, None] * (torch.pi / 2)
+        share = torch.cos(angle[..., None, :] - quarter).clamp(min=0)                            # (..., 4, 12)
+        return shown, (share @ shown / share.sum(-1, keepdim=True)).flatten(-2)
 
 # %% ../../nbs/40_policy.ipynb #c012
 class Memory(NamedTuple):
@@ -108,41 +102,33 @@ class Policy(nn.Module):
         self.listen, self.eyes, self.dropout = Listener(c), Eyes(c), nn.Dropout(c.dropout)
         self.notice = nn.LSTM(4 * c.label_width + GEOMETRY, c.width, batch_first=True)
         self.ask, self.ask_again = (nn.Linear(c.width, c.width) for _ in range(2))
-        self.decide = nn.LSTM(2 * c.width + 4 * c.label_width + 4, c.width, batch_first=True)
+        self.decide = nn.LSTM(2 * c.width + 4 * c.label_width, c.width, batch_first=True)
         mind = 2 * c.width + c.word_width
-        self.candidate = nn.Sequential(nn.Linear(3 * c.label_width + GEOMETRY, c.word_width), nn.ReLU(), nn.Linear(c.word_width, c.word_width))
+        self.candidate = nn.Sequential(nn.Linear(c.label_width + GEOMETRY, c.word_width), nn.ReLU(), nn.Linear(c.word_width, c.word_width))
         self.want = nn.Linear(mind, c.word_width)
-        self.stop = nn.Sequential(nn.Linear(mind + 4 * c.label_width + 4, c.word_width), nn.ReLU(), nn.Linear(c.word_width, 1))
+        self.stop = nn.Sequential(nn.Linear(mind + 4 * c.label_width + 2, c.word_width), nn.ReLU(), nn.Linear(c.word_width, 1))
         self.end = nn.Parameter(torch.zeros(1, 1, c.width))
-        self.match, self.match_end = (nn.Linear(c.word_width, c.label_width, bias=False) for _ in range(2))
-        self.beside = nn.Parameter(torch.full((6,), 0.5))
+        self.match_now, self.match_end = (nn.Linear(c.word_width, c.label_width, bias=False) for _ in range(2))
 
     def forward(self, sentence: Sentence, seen: Observation, came: Tensor, memory: Memory | None = None) -> Decision:
         "`seen` over (batch, time); `came`: (batch, time, 5), the candidate row of the move that led to each step, 0 at the start."
-        shown, share = self.eyes(seen), around(seen.heading)
-        lies = (share @ shown).flatten(-2)
-        first, notice = self.notice(torch.cat([lies, came], -1), memory and memory.notice)
+        shown, around = self.eyes(seen)
+        first, notice = self.notice(torch.cat([around, came], -1), memory and memory.notice)
         first = self.dropout(first)
-        heed = attend(self.ask(first), sentence.context, sentence.known)
-        found = (share @ (shown @ self.match(heed @ sentence.embedding)[..., None]))[..., 0]     # (batch, time, 4): where the words heeded are seen
-        second, decide = self.decide(torch.cat([first, heed @ sentence.context, lies, found], -1), memory and memory.decide)
+        heard = attend(self.ask(first), sentence.context, sentence.known) @ sentence.context
+        second, decide = self.decide(torch.cat([first, heard, around], -1), memory and memory.decide)
         second = self.dropout(second)
         attention = attend(self.ask_again(second), sentence.context, sentence.known)
         mind = torch.cat([second, attention @ sentence.context, attention @ sentence.embedding], -1)
-        return Decision(self.logits(sentence, seen, shown, lies, mind), attention, Memory(notice, decide))
+        return Decision(self.logits(sentence, seen, shown, around, mind), attention, Memory(notice, decide))
 
-# %% ../../nbs/40_policy.ipynb #c014
-def logits(self: Policy, sentence: Sentence, seen: Observation, shown: Tensor, lies: Tensor, mind: Tensor) -> Tensor:
-    "(batch, time, 1 + degree) from what the agent has in `mind` (batch, time, 2 width + word_width) and sees."
-    end = attend(self.end.expand(len(shown), -1, -1), sentence.context, sentence.known) @ sentence.embedding
-    now = self.match(mind[..., -self.config.word_width:])
-    fits = torch.stack([(shown @ q[..., None])[..., 0] for q in (now, self.match_end(end).expand_as(now))], -1)     # (batch, time, 12, 2)
-    beside = lambda x: torch.cat([x.roll(1, -2), x, x.roll(-1, -2)], -1)                                            # a heading between its neighbours
-    along = lambda x: x.gather(-2, seen.direction[..., None].expand(*seen.direction.shape, x.shape[-1]))
-    candidate = self.candidate(torch.cat([along(beside(shown)), seen.candidate], -1))
-    fit = along(beside(fits) @ self.beside[:, None])[..., 0]
-    go = (candidate @ self.want(mind)[..., None])[..., 0] / candidate.shape[-1] ** .5 + fit
-    stop = self.stop(torch.cat([mind, lies, fits.amax(-2), fits.mean(-2)], -1))
-    return torch.cat([stop, go], -1).masked_fill(~seen.open, -torch.inf)
-
-Policy.logits = logits
+    def logits(self, sentence: Sentence, seen: Observation, shown: Tensor, around: Tensor, mind: Tensor) -> Tensor:
+        "(batch, time, 1 + degree) from what the agent has in `mind` (batch, time, 2 width + word_width) and sees."
+        end = attend(self.end.expand(len(shown), -1, -1), sentence.context, sentence.known) @ sentence.embedding
+        now = self.match_now(mind[..., -self.config.word_width:])
+        fits = torch.stack([(shown @ q[..., None])[..., 0] for q in (now, self.match_end(end).expand_as(now))], -1)     # (batch, time, 12, 2)
+        along = lambda x: x.gather(-2, seen.direction[..., None].expand(*seen.direction.shape, x.shape[-1]))
+        candidate = self.candidate(torch.cat([along(shown), seen.candidate], -1))
+        go = (candidate @ self.want(mind)[..., None])[..., 0] / candidate.shape[-1] ** .5 + along(fits).sum(-1)
+        stop = self.stop(torch.cat([mind, around, fits.amax(-2)], -1))
+        return torch.cat([stop, go], -1).masked_fill(~seen.open, -torch.inf)
