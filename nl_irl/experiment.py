@@ -10,6 +10,7 @@ import io
 import os
 import shutil
 import sys
+import tempfile
 import threading
 import tokenize
 from collections.abc import Iterator, Mapping
@@ -121,13 +122,13 @@ def claim(folder: Path, request: dict[str, Any], *, replace: bool) -> bool:
 class ExperimentFailed(Exception):
     "A cell of an experiment raised an error."
 
-def kernel_manager(environment: Mapping[str, str]) -> type:
-    "A kernel manager that starts this Python, with `environment` added to its variables."
+def kernel_manager(environment: Mapping[str, str], sockets: str) -> type:
+    "A kernel manager that starts this Python, with `environment` added to its variables; its `sockets` lie in that folder, which nobody else uses."
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
     argv = [sys.executable, '-m', 'ipykernel_launcher', '-f', '{connection_file}', '--log-level=50']         # its errors are in the notebook
     spec = KernelSpec(argv=argv, display_name='Python 3', language='python', env=dict(environment))
-    return type('ThisPython', (AsyncKernelManager,), {'kernel_spec': spec, 'transport': 'ipc'})
+    return type('ThisPython', (AsyncKernelManager,), {'kernel_spec': spec, 'transport': 'ipc', 'ip': f'{sockets}/kernel'})
 
 @contextmanager
 def shown(bars: Path, to: TextIO) -> Iterator[None]:
@@ -159,9 +160,9 @@ def execute(path: Path, folder: Path, values: Mapping[str, Any]) -> None:
     partial, bars = folder/'partial.ipynb', folder.resolve()/'.progress'
     plain = lambda p: str(p).replace('{', '{{').replace('}', '}}')                     # papermill fills in braces
     try:
-        with shown(bars, sys.stderr):
+        with shown(bars, sys.stderr), tempfile.TemporaryDirectory(prefix='nl_irl-') as sockets:
             papermill.execute_notebook(plain(path), plain(partial), dict(values), kernel_name='python3', progress_bar=False, stdout_file=sys.stdout,
-                                       kernel_manager_class=kernel_manager({PROGRESS: str(bars)}))
+                                       kernel_manager_class=kernel_manager({PROGRESS: str(bars)}, sockets))
     except PapermillExecutionError as error:
         raise ExperimentFailed(f'{path.stem} failed in cell {error.exec_count}: {error.ename}: {error.evalue}\nwhat ran so far: {partial}') from None
     os.replace(partial, folder/'notebook.ipynb')
