@@ -4,7 +4,9 @@ import pytest
 
 from nl_irl.worlds.houses import checksum, houses
 
-FROZEN = {'tiny': '', 'demo': '', 'full': ''}
+FROZEN = {'tiny': 'b9c4e8c2db753fa017a0cd0505b4a340511d9ea4b036c50fe6745877e303a959',
+          'demo': 'b18fea4875f53bd974937b684e849f2de7fdfe27137e3b51436b56a66a9c27ef',
+          'full': 'f76df8030a2d7d258839722ccfb47bca7b84d7198d6cb8091438fcb612fa7fbd'}
 
 
 @pytest.mark.parametrize('preset', FROZEN)

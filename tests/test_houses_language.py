@@ -152,8 +152,8 @@ def test_a_wrong_word_is_found_out(data, guides):
             found = re.search(pattern, e.program)
             if not found: continue
             word, rng = found[found.lastindex], np.random.default_rng(len(counts[kind]))
-            other = {'turn': lambda: swaps[word], 'colour': lambda: str(rng.choice([c for c in COLOURS if c != word])),
-                     'room': lambda: str(rng.choice([r for r in AREA if r != word])), 'category': lambda: str(rng.choice([n for n in NOUNS if n != word]))}[kind]()
+            pool = {'colour': COLOURS, 'room': AREA, 'category': NOUNS}.get(kind, ())
+            other = swaps[word] if kind == 'turn' else str(rng.choice([c for c in pool if c != word]))
             program = e.program[:found.start(found.lastindex)] + other + e.program[found.end(found.lastindex):]
             counts[kind].append(fulfils(program, g, map(local, e.path), e.task.heading))
     assert all(len(c) > 200 for c in counts.values()), {k: len(c) for k, c in counts.items()}

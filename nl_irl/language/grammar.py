@@ -238,15 +238,15 @@ class Speaker:
         said = [self.grammar.say('goal' if c.name == 'goal' else 'clause', c, rng=rng, held=float(held), inner=inner) for c in clauses_of(program)]
         said = [extra('manner') + words if words[0] not in self.no_verbs and rng.random() < 0.05 else words for words in said]
         question, words, goal = False, said[0], program.name == 'goal'
-        if asks < 0.2 and words[0] not in self.no_verbs:
+        if asks < 0.15 and words[0] not in self.no_verbs:
             request = extra('request')
             words, question = request + words, request[0] in ('could', 'can', 'would') and len(said) == 1
-        if opens < 0.15: words = extra('opening') + [','] + words
+        if opens < 0.1: words = extra('opening') + [','] + words
         for clause in said[1:]:
             stop, link = rng.random(2).tolist()
             if stop < 0.75: words = words + ['.' if stop < 0.4 else ',']
-            words = words + (extra('last' if link < 0.2 and clause is said[-1] else 'link') if link < 0.75 or stop >= 0.75 else []) + clause
-        if closes < 0.12: words = words + [','] + extra('closing' if closes < 0.05 and not goal else 'thanks')
+            words = words + (extra('last' if link < 0.2 and clause is said[-1] else 'link') if link < 0.5 or stop >= 0.75 else []) + clause
+        if closes < 0.1: words = words + [','] + extra('closing' if closes < 0.05 and not goal else 'thanks')
         return punctuate(words + ['?' if question else '.'], self.plural, style=style, telegraphic=bare < 0.08)
 
 # %% ../../nbs/12_grammar.ipynb #c026

@@ -27,11 +27,13 @@ FURNITURE = forms("""
 
 SMALL = forms("""
     billiard table|pool table|~snooker table, car|automobile|~vehicle, coffee table|~cocktail table, kitchen island|island|~cooking island,
-    ottoman|footstool|~pouf, ping-pong table|table tennis table|~tennis table, table|~large tabletop, chair|~seat, stool|~bar stool, clock|wall clock|~timepiece,
+    ottoman|footstool|~pouf, ping-pong table|table tennis table|~tennis table,
+    table|~large tabletop, chair|~seat, stool|~bar stool, clock|wall clock|~timepiece,
     curtain|drapes|~window curtain, dartboard|dart board|~darts board, front door|entrance door|~main door, mirror|looking glass|~wall mirror,
     painting|picture|~artwork, poster|wall poster|~placard, towel|bath towel|~hand towel, whiteboard|~dry erase board, window|~window pane,
     candle|wax candle|~candlestick, coffee machine|coffee maker|~espresso machine, computer|pc|~desktop computer, fruit bowl|bowl of fruit|~fruit basket,
-    jar|~glass jar, kettle|tea kettle|~water boiler, microwave|microwave oven|~micro oven, pillow|cushion|~headrest, printer|~laser printer, radio|~transistor radio,
+    jar|~glass jar, kettle|tea kettle|~water boiler, microwave|microwave oven|~micro oven, pillow|cushion|~headrest,
+    printer|~laser printer, radio|~transistor radio,
     record player|turntable|~gramophone, teddy bear|stuffed bear|~teddy, television|tv|~telly, toaster|~bread toaster, vase|flower vase|~flower pot,
     rug|carpet|~floor mat, yoga mat|exercise mat|~gym mat, bath mat|bathroom mat|~shower mat, chandelier|~crystal lamp, ceiling fan|~overhead fan""")
 NOUNS = FURNITURE | SMALL

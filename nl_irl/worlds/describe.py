@@ -147,8 +147,8 @@ def draw(weights: dict[str, float], make: Callable[[str], Term | None], *, rng: 
     left = dict(weights)
     while left:
         at = rng.random() * sum(left.values())
-        for name, weight in left.items():
-            at -= weight
+        for name in left:
+            at -= left[name]
             if at < 0: break
         made = make(name)
         if made: return made
@@ -156,7 +156,7 @@ def draw(weights: dict[str, float], make: Callable[[str], Term | None], *, rng: 
     return None
 
 # %% ../../nbs/26_describe.ipynb #c012
-LEAVING = {'through': 2.5, 'through to': 1.5, 'enter': 2.5, 'enter from': 0.5, 'leave': 1.2, 'leave room': 0.4, 'cross': 1.5, 'into': 0.5, 'doorway': 0.8}
+LEAVING = {'through': 3.0, 'through to': 2.0, 'enter': 2.5, 'enter from': 0.5, 'leave': 0.7, 'leave room': 0.3, 'cross': 1.0, 'into': 0.5, 'doorway': 0.8}
 
 def marks_of(guide: Guide, walk: Walk, first: int, last: int) -> list[Term]:
     "Names of what stands beside the door by which the walk leaves the room of steps `first` to `last`, seen before, and beside no other door of that room."
@@ -227,13 +227,14 @@ def elsewhere(guide: Guide, stop: Term, goal: int) -> np.ndarray:
     return np.flatnonzero(np.logical_and.reduce([holds(guide.ground, c) for c in stop.args]) & (guide.metres[:, goal] >= SAME))
 
 def stops(guide: Guide, goal: int) -> list[tuple[Term, np.ndarray]]:
-    "Ways to say that one stops at viewpoint `goal`, each with the places elsewhere where it would be true too; those with fewest such places, and one for the room."
+    "Ways to say that one stops at viewpoint `goal`, each with the places elsewhere where it were true too: those with fewest, and one for the room."
     if goal not in guide._stops:
         kind, near = guide.ground.kinds[goal], guide.near_things[goal]
         options = [term('stop', term('near', n)) for x in near for n in guide.names[x]]
         if kind not in PASSAGES: options += [term('stop', term('near', n), term('in', kind)) for x in near for n in guide.plain[x][:2]]
         things = guide.house.things
-        options += [term('stop', term('near', guide.plain[x][-1], guide.plain[y][0])) for x in near for y in near if things[x].category < things[y].category][:4]
+        pairs = [(x, y) for x in near for y in near if things[x].category < things[y].category]
+        options += [term('stop', term('near', guide.plain[x][-1], guide.plain[y][0])) for x, y in pairs[:4]]
         found = sorted(((s, elsewhere(guide, s, goal)) for s in options), key=lambda option: len(option[1]))
         found = found[:max(sum(len(wrong) <= 4 for _, wrong in found), 3)]
         ends = [term('door', k) for k in (*guide.ground.room_kind[guide.ground.joined[guide.ground.rooms[goal]]].tolist(), kind) if k != 'hallway']
@@ -261,12 +262,12 @@ def describe_route(guide: Guide, walk: Walk, *, rng: np.random.Generator, tries:
     for _ in range(tries if endings else 0):
         clauses: list[Term | None] = []
         for (first, last), (upto, _) in zip(parts, [*parts[1:], (None, None)]):
-            if rng.random() < 0.35: clauses.append(inside(guide, walk, first, last, rng=rng))
-            if upto is not None and rng.random() < 0.8: clauses.append(leaving(guide, walk, first, last, upto, rng=rng))
+            if rng.random() < 0.3: clauses.append(inside(guide, walk, first, last, rng=rng))
+            if upto is not None and rng.random() < 0.9: clauses.append(leaving(guide, walk, first, last, upto, rng=rng))
         stop, places = pick(endings, rng=rng)
         ending = names_in(stop) & set(guide.ground.category.tolist())                         # not 'walk to the bed and stop at the bed'
         clauses = [c for c in clauses if c and (c.name not in ('pass', 'toward', 'reach') or not names_in(c) & ending)]
-        while len(clauses) > 3 + (rng.random() < 0.5): clauses.pop(int(rng.random() * len(clauses)))
+        while len(clauses) > 4: clauses.pop(int(rng.random() * len(clauses)))
         program = Term('seq', (*clauses, stop))
         if clauses and carries_out(guide.ground, walk, program) and not rivals(guide, walk, program, places): return program
     return None
@@ -279,10 +280,13 @@ def stretch(guide: Guide, walk: Walk, parts: Sequence[tuple[int, int]], *, rng: 
     k, how, end = int(rng.random() * len(parts)), rng.random(), len(walk.path) - 1
     (first, last), upto = parts[k], parts[k + 1][0] if k + 1 < len(parts) else None
     begin = max(first, last - int(rng.random() * 3))
-    if how < 0.5 and upto is not None:
-        clause = leaving(guide, walk, begin, last, upto, rng=rng)
-        within = inside(guide, walk, begin, last, ALONE, rng=rng) if how < 0.15 else None
-        return begin, upto, Term('seq', (within, clause)) if within and clause else clause
+    if how < 0.6 and upto is not None:
+        clauses = [leaving(guide, walk, begin, last, upto, rng=rng)]
+        if how < 0.15: clauses.insert(0, inside(guide, walk, begin, last, ALONE, rng=rng))
+        elif how < 0.35 and k + 2 < len(parts):
+            clauses.append(leaving(guide, walk, *parts[k + 1], parts[k + 2][0], rng=rng))
+            upto = parts[k + 2][0]
+        return begin, upto, None if None in clauses else Term('seq', tuple(clauses)) if len(clauses) > 1 else clauses[0]
     if upto is None and how < 0.6 and stops(guide, walk.path[-1]): return begin, end, pick(stops(guide, walk.path[-1]), rng=rng)[0]
     clause = inside(guide, walk, begin, last, ALONE, rng=rng)
     if clause is None or begin == end: return begin, begin, None

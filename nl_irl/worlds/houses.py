@@ -27,7 +27,7 @@ __all__ = ['MOVES', 'CLIMB', 'SEGMENTS', 'PRESETS', 'EVALUATED', 'Told', 'tell',
            'HouseData', 'share', 'houses', 'checksum']
 
 # %% ../../nbs/28_houses.ipynb #c004
-MOVES, CLIMB, SEGMENTS = (4, 8), 10, 3   # least and most moves of a route, most where it takes the stairs; segments told of a demonstration
+MOVES, CLIMB, SEGMENTS = (3, 7), 9, 3   # least and most moves of a route, most where it takes the stairs; segments told of a demonstration
 
 @dataclass(frozen=True)
 class Told:
@@ -81,7 +81,7 @@ class Preset:
     routes: int
     evaluated: int
 
-PRESETS = {'full': Preset(80, 10, 10, 51, 500), 'demo': Preset(24, 5, 5, 52, 200), 'tiny': Preset(4, 2, 2, 10, 16)}
+PRESETS = {'full': Preset(80, 10, 10, 51, 500), 'demo': Preset(48, 6, 6, 52, 200), 'tiny': Preset(4, 2, 2, 10, 16)}
 EVALUATED = ('dev_seen', 'dev_unseen', 'val_seen', 'val_unseen', 'val_phrasing')
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +124,8 @@ def houses(preset: str = 'full', *, seed: int = 0) -> HouseData:
         for (split, *_), some in zip(wanted, found): told[split] += some
         told['val_phrasing'] += [rephrase(t, rng=speech) for (split, *_), some in zip(wanted, found) if split == 'val_seen' for t in some]
     world = world_of(built, f'houses-v1-{preset}-{seed}')
-    episodes = {split: tuple(e for n, t in enumerate(some) for e in episodes_of(world, t.trajectory, f'{split}-{n}', t.programs)) for split, some in told.items()}
+    episodes = {split: tuple(e for n, t in enumerate(some) for e in episodes_of(world, t.trajectory, f'{split}-{n}', t.programs))
+                for split, some in told.items()}
     return HouseData(world, tuple(built), episodes, {split: tuple(t.trajectory for t in some) for split, some in told.items()})
 
 def checksum(data: HouseData) -> str:
