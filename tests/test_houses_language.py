@@ -19,7 +19,7 @@ from nl_irl.worlds.floorplans import AREA, STAIRS
 from nl_irl.worlds.furniture import CATALOGUE
 from nl_irl.worlds.furniture import COLOURS as PAINTS
 from nl_irl.worlds.furniture import SIZES as MEASURES
-from nl_irl.worlds.houses import EVALUATED, PRESETS, HouseData, checksum, houses
+from nl_irl.worlds.houses import CLIMB, MOVES, EVALUATED, PRESETS, HouseData, checksum, houses
 from nl_irl.worlds.programs import carries_out, fulfils, walk_of
 from nl_irl.worlds.tables import distance_between
 
@@ -115,7 +115,7 @@ def test_trajectories_and_episodes_agree(data):
         said = [i for t in trajectories for i in t.instructions]
         assert [(i.text, i.level) for i in said] == [(e.task.text, e.level) for e in data.splits[split]]
     for t in data.trajectories['train']:
-        assert [i.level for i in t.instructions[:2]] == ['route', 'goal'] and 3 <= len(t.instructions) <= 5 and 4 <= t.time <= 10
+        assert [i.level for i in t.instructions[:2]] == ['route', 'goal'] and 3 <= len(t.instructions) <= 5 and MOVES[0] <= t.time <= CLIMB
         assert all(i.level == 'segment' and i.span for i in t.instructions[2:]) and t.viewpoints[-1] not in t.viewpoints[:-1]
 
 

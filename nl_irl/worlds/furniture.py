@@ -90,6 +90,7 @@ HANGING = kinds('hang', """
     whiteboard: 1.2 0.05 0.9 1.1
     window: 1.2 0.05 1.2 1.0""")
 
+# %% ../../nbs/23_furniture.ipynb #c007
 TOP = kinds('top', """
     candle: 0.1 0.1 0.3 any
     coffee machine: 0.3 0.3 0.4 plain
@@ -111,7 +112,7 @@ FLAT = kinds('rug', "rug: 2.0 1.4 0.015 0.0 any sizes\n yoga mat: 0.7 1.7 0.01 0
 ABOVE = kinds('ceiling', "chandelier: 0.7 0.7 0.5 2.3\n ceiling fan: 1.0 1.0 0.3 2.4")
 CATALOGUE: dict[str, Kind] = WALL | MIDDLE | ROUND | HANGING | TOP | FLAT | ABOVE
 
-# %% ../../nbs/23_furniture.ipynb #c007
+# %% ../../nbs/23_furniture.ipynb #c008
 HOSTS = {  # what a thing may stand on
     'candle': ('table', 'sideboard', 'coffee table', 'fireplace'), 'coffee machine': ('counter',), 'computer': ('desk',),
     'fruit bowl': ('table', 'kitchen island', 'counter'), 'jar': ('shelf', 'counter'), 'kettle': ('counter', 'kitchen island'),
@@ -120,7 +121,7 @@ HOSTS = {  # what a thing may stand on
     'teddy bear': ('bed', 'bunk bed', 'toy chest'), 'television': ('tv stand', 'dresser'), 'toaster': ('counter',),
     'vase': ('table', 'sideboard', 'coffee table', 'dresser', 'piano')}
 
-# %% ../../nbs/23_furniture.ipynb #c010
+# %% ../../nbs/23_furniture.ipynb #c011
 def recipe(always: str, maybe: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     "Names separated by commas."
     return tuple(filter(None, map(str.strip, always.split(',')))), tuple(map(str.strip, maybe.split(',')))
@@ -162,7 +163,7 @@ RECIPES = {
     'stairs': recipe('', 'painting, mirror'),
     'landing': recipe('', 'painting, clock, window')}
 
-# %% ../../nbs/23_furniture.ipynb #c013
+# %% ../../nbs/23_furniture.ipynb #c014
 Box = tuple[float, float, float, float, float, float]   # x0, y0, z0, x1, y1, z1 in metres, z from the room's floor
 
 @dataclass
@@ -199,7 +200,7 @@ class Space:
             at = max(at, high)
         return found
 
-# %% ../../nbs/23_furniture.ipynb #c016
+# %% ../../nbs/23_furniture.ipynb #c017
 def at_wall(space: Space, extent: Sequence[float], base: float, walls: Sequence[int], *, rng: np.random.Generator) -> Box | None:
     "Back to a free stretch of one of `walls`, often in its corner."
     w, d, h = extent
@@ -243,7 +244,7 @@ def on_top(space: Space, hosts: Sequence[Box], extent: Sequence[float], *, rng: 
             if not space.clash(box := (x, y, top, x + w, y + d, top + h)): return box
     return None
 
-# %% ../../nbs/23_furniture.ipynb #c018
+# %% ../../nbs/23_furniture.ipynb #c019
 class Cards:
     "Deals colours of a category without repeating one until all of its palette were dealt."
     def __init__(self, *, rng: np.random.Generator): self.rng, self.decks = rng, {}
@@ -267,7 +268,7 @@ def find_place(space: Space, category: str, extent: Sequence[float], placed: dic
     size = [min(extent[0], space.bounds[2] - space.bounds[0] - 0.4), min(extent[1], space.bounds[3] - space.bounds[1] - 0.4), extent[2]]
     return in_middle(space, size if kind.how == 'rug' else extent, kind.base, rng=rng)
 
-# %% ../../nbs/23_furniture.ipynb #c020
+# %% ../../nbs/23_furniture.ipynb #c021
 def spaces(plan: Plan) -> Iterator[tuple[int, Space]]:
     "Each room of `plan` with the boxes before its doors taken, and which of its walls look outside."
     for k, room in enumerate(plan.rooms):
