@@ -210,9 +210,9 @@ def side_doors(ground: Ground, viewpoint: int, heading: float, side: str) -> lis
     room, forward = ground.rooms[viewpoint], np.array([np.sin(heading), np.cos(heading)])
     doors = np.flatnonzero((ground.door_rooms == room).any(1))
     offset = ground.door_xy[doors] - ground.xy[viewpoint]
-    ahead, right = offset @ forward, offset @ np.array([forward[1], -forward[0]])
+    ahead, right = np.round([offset @ forward, offset @ np.array([forward[1], -forward[0]])], 6)   # float32 headings must not tip a scale
     lateral = right if side == 'right' else -right
-    good = (lateral > SIDEWAYS) & (ahead > -SIDEWAYS) & (lateral > ahead * np.tan(np.pi / 12))
+    good = (lateral > SIDEWAYS) & (ahead >= -SIDEWAYS) & (lateral > ahead * np.tan(np.pi / 12))
     order = np.flatnonzero(good)[np.argsort(ahead[good], kind='stable')]
     twin = np.flatnonzero(np.diff(ahead[order]) < 0.4)
     return doors[order[:twin[0]] if len(twin) else order].tolist()
