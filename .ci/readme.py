@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 from nbconvert import MarkdownExporter
 
+UNSEEN = 'code that README.md leaves out'
 NOTEBOOK, README, PICTURES = Path('nbs/index.ipynb'), Path('README.md'), Path('figures')
 
 
@@ -16,10 +17,11 @@ def render(notebook: nbformat.NotebookNode) -> tuple[str, dict[str, bytes]]:
     notebook.cells = [c for c in notebook.cells if not re.search(r'^#\|\s*hide\b', c.source, re.M)]
     for cell in notebook.cells:
         if cell.cell_type == 'code':
-            cell.source = '' if re.search(r'^#\|\s*echo:\s*false', cell.source, re.M) else re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M)
+            if re.search(r'^#\|\s*echo:\s*false', cell.source, re.M): cell.source = UNSEEN
+            else: cell.source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M)
     text, resources = MarkdownExporter().from_notebook_node(notebook, {'unique_key': 'index', 'output_files_dir': str(PICTURES)})
     text = re.sub(r'<style scoped>.*?</style>\n?', '', text, flags=re.S)
-    text = re.sub(r'```python\s*```\n*', '', text)
+    text = re.sub(rf'```\w*\s*{UNSEEN}\s*```\n*', '', text)
     text = re.sub(r'[ \t]+$', '', text, flags=re.M)
     notice = '<!-- Made from nbs/index.ipynb by `make readme`: edit that. -->\n'
     return notice + re.sub(r'\n{3,}', '\n\n', text).strip() + '\n', resources['outputs']
