@@ -51,7 +51,7 @@ test: $(READY)
 	$(BIN)/pytest tests
 
 lab: $(READY)
-	$(BIN)/jupyter lab $(TOUR)
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(TOUR)
 
 bench: $(READY)
 	$(BIN)/pytest tests/bench --benchmark-columns=min,median,rounds
