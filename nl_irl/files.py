@@ -62,7 +62,9 @@ def verify(folder: Path | str) -> dict[str, Any]:
     "The manifest of `folder`, after checking that each file it lists is there and unchanged; else a `ValueError` that names the file."
     folder = Path(folder)
     manifest = read_json(folder/'manifest.json')
-    for name, expected in manifest['files'].items():
+    files = manifest.get('files') if isinstance(manifest, dict) else None
+    if not isinstance(files, dict): raise ValueError(f'{folder}: its manifest.json lists no files; remake the folder')
+    for name, expected in files.items():
         if not (folder/name).is_file(): raise ValueError(f'{folder/name}: missing, though manifest.json lists it')
         if sha256(folder/name) != expected: raise ValueError(f'{folder/name}: its bytes differ from the checksum in manifest.json; restore or remake it')
     return manifest
