@@ -92,8 +92,7 @@ def trajectory_table(env: Environment, tasks: Sequence[Task], rollouts: Sequence
     records = []
     for r in rollouts:
         entropy = torch.special.entr(r.probability).sum(-1)
-        for i, n in enumerate(r.active.sum(1).tolist()):
-            path = r.viewpoint[i, :int((r.active[i] & (r.action[i] != STOP)).sum()) + 1]
+        for i, (path, n) in enumerate(zip(r.paths, r.active.sum(1).tolist())):
             records.append({
                 'viewpoints': [env.world.ids[v] for v in path.tolist()], 'headings': r.heading[i, :len(path)].tolist(), 'actions': r.action[i, :n].tolist(),
                 'probabilities': r.probability[i, :n].tolist(), 'attention': r.attention[i, :n].tolist(), 'entropy': entropy[i, :n].tolist()})
