@@ -5,19 +5,21 @@
 # %% ../nbs/35_environment.ipynb #c002
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .types import require
 from .worlds.tables import HEADINGS, ROWS, World
 
 STOP = 0
 
 # %% auto #0
-__all__ = ['STOP', 'pool_rows', 'top_labels', 'panorama', 'State', 'Observation', 'Environment', 'rows', 'moves', 'observe',
-           'step']
+__all__ = ['STOP', 'pool_rows', 'top_labels', 'panorama', 'State', 'Observation', 'feature_table', 'Environment', 'rows', 'moves',
+           'observe', 'step']
 
 # %% ../nbs/35_environment.ipynb #c004
 def pool_rows(label: np.ndarray, weight: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
@@ -64,6 +66,7 @@ class Observation(NamedTuple):
     candidate: (..., degree, 5) float32, the open moves: sine and cosine of heading relative to the agent's, sine and cosine of elevation, metres / 5.
     direction: (..., degree) int64, the heading (0 to 11) in which each candidate lies.
     open: (..., 1 + degree) bool, the actions that exist: STOP first.
+    feature: (..., 12, dim) float16, what an image network made of each heading; dim is 0 where the environment has no features.
     """
     label: Tensor
     weight: Tensor
@@ -71,11 +74,25 @@ class Observation(NamedTuple):
     candidate: Tensor
     direction: Tensor
     open: Tensor
+    feature: Tensor
 
 # %% ../nbs/35_environment.ipynb #c009
+def feature_table(world: World, features: np.ndarray) -> Tensor:
+    "`features` (viewpoint, 12, dim) as a tensor on the same memory, which may be mapped and read-only; a `ValueError` if it does not fit `world`."
+    shape, n = features.shape, len(world.ids)
+    require(len(shape) == 3 and shape[:2] == (n, HEADINGS), f'features of world {world.name} must be ({n}, {HEADINGS}, dim), got {shape}')
+    with warnings.catch_warnings():                                     # torch would rather not share memory that is read-only
+        warnings.filterwarnings('ignore', message='The given NumPy array is not writable')
+        return torch.from_numpy(features)
+
 class Environment:
-    "The tables of `world` on `device`, and how a batch of agents moves in them; `far` and `objects` are the switches of what agents see."
-    def __init__(self, world: World, *, device: torch.device | str = 'cpu', far: bool = False, objects: bool = True, top: int = 16):
+    """The tables of `world` on `device`, and how a batch of agents moves in them.
+
+    `far` and `objects` are the switches of what agents see. `features`: (viewpoint, 12, dim), shown beside the objects; a table that is mapped
+    into memory stays so on the CPU, and other devices take a copy.
+    """
+    def __init__(self, world: World, *, device: torch.device | str = 'cpu', far: bool = False, objects: bool = True, top: int = 16,
+                 features: np.ndarray | None = None):
         label, weight = panorama(world, far=far, top=top)
         put = lambda x: torch.as_tensor(np.ascontiguousarray(x), device=device)
         self.world, self.device, self.far = world, torch.device(device), far
@@ -86,6 +103,7 @@ class Environment:
         self.pose = put(world.edge[..., :2])
         self.direction = put(np.rint(heading / (2 * np.pi / HEADINGS)).astype(np.int64) % HEADINGS)
         self.open = put(np.concatenate([np.ones((len(world.ids), 1), bool), world.neighbor >= 0], 1))
+        self.feature = None if features is None else feature_table(world, features).to(device)
 
     def reset(self, viewpoint: np.ndarray, heading: np.ndarray) -> State:
         "Agents at viewpoint rows `viewpoint`, looking along `heading` (radians), level."
@@ -108,7 +126,9 @@ def moves(env: Environment, state: State) -> tuple[Tensor, Tensor, Tensor]:
 
 def observe(env: Environment, state: State) -> Observation:
     "What agents in `state` see."
-    return Observation(rows(env.label, state.viewpoint), rows(env.weight, state.viewpoint), state.heading, *moves(env, state))
+    here = state.viewpoint
+    feature = env.weight.new_empty(*here.shape, HEADINGS, 0) if env.feature is None else rows(env.feature, here)
+    return Observation(rows(env.label, here), rows(env.weight, here), state.heading, *moves(env, state), feature)
 
 def step(env: Environment, state: State, action: Tensor) -> State:
     "Agents after `action` (0 stops, 1 + slot moves); who has stopped stays. An action that is not open is undefined: see `Observation.open`."

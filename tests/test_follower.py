@@ -55,7 +55,7 @@ def turned(bench, quarters):
 
 def test_a_policy_is_given_nothing_of_the_answer():
     assert Questions._fields == ('tokens', 'start', 'heading')
-    assert Observation._fields == ('label', 'weight', 'heading', 'candidate', 'direction', 'open')
+    assert Observation._fields == ('label', 'weight', 'heading', 'candidate', 'direction', 'open', 'feature')
     assert set(Task.__dataclass_fields__) == {'id', 'scan', 'start', 'heading', 'text'}
 
 

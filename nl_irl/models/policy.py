@@ -32,6 +32,7 @@ class PolicyConfig:
     label_width: int = 64       # of what one heading shows
     dropout: float = 0.35       # of words and of recurrent states
     label_dropout: float = 0.2  # share of the seen labels that a training step hides
+    features: int = 0           # width of the features that a heading shows, where the environment has them
 
 # %% ../../nbs/40_policy.ipynb #c005
 class Sentence(NamedTuple):
@@ -69,19 +70,30 @@ class Eyes(nn.Module):
     def __init__(self, config: PolicyConfig):
         super().__init__()
         self.label = nn.Embedding(config.labels, config.label_width, padding_idx=0)
-        self.hide = config.label_dropout
+        self.hide, self.width = config.label_dropout, config.features
+        if config.features: self.feature = nn.Linear(config.features, config.label_width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def project(self, feature: Tensor) -> Tensor:
+        "(batch, ..., 12, features) -> (batch, ..., 12, label_width)."
+        feature = feature.to(self.feature.weight.dtype)
+        if self.training: feature = feature * self.dropout(feature.new_ones(len(feature), *[1] * (feature.dim() - 2), feature.shape[-1]))
+        return self.feature(feature)
 
     def forward(self, seen: Observation) -> tuple[Tensor, Tensor]:
         label, weight = seen.label.int(), seen.weight.to(self.label.weight.dtype)
         if self.training: weight = weight * (torch.rand_like(weight) > self.hide)
         shape, top = label.shape[:-1], label.shape[-1]
         shown = F.embedding_bag(label.view(-1, top), self.label.weight, per_sample_weights=weight.view(-1, top), mode='sum').view(*shape, -1)
+        if seen.feature.shape[-1] != self.width:
+            raise ValueError(f'the policy takes features of width {self.width}, the environment shows {seen.feature.shape[-1]}')
+        if self.width: shown = shown + self.project(seen.feature)
         angle = torch.arange(HEADINGS, device=label.device) * (2 * torch.pi / HEADINGS) - seen.heading[..., None]
         quarter = torch.arange(4, device=label.device)[:, None] * (torch.pi / 2)
         share = torch.cos(angle[..., None, :] - quarter).clamp(min=0)                            # (..., 4, 12)
         return shown, (share @ shown / share.sum(-1, keepdim=True)).flatten(-2)
 
-# %% ../../nbs/40_policy.ipynb #c012
+# %% ../../nbs/40_policy.ipynb #c014
 class Memory(NamedTuple):
     "The states of the two recurrent layers, from which a running episode continues."
     notice: tuple[Tensor, Tensor]
@@ -93,7 +105,7 @@ class Decision(NamedTuple):
     attention: Tensor
     memory: Memory
 
-# %% ../../nbs/40_policy.ipynb #c013
+# %% ../../nbs/40_policy.ipynb #c015
 class Policy(nn.Module):
     "pi(action | what was seen so far, instruction); action 0 is STOP."
     def __init__(self, config: PolicyConfig):
