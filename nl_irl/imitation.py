@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from .types import Episode, require
 from .worlds.tables import World, headings_along
 
 # %% auto #0
-__all__ = ['Batch', 'demonstrate', 'batch_of', 'put', 'cloning_loss', 'batches', 'ImitationConfig', 'rate_at', 'clone']
+__all__ = ['Batch', 'demonstrate', 'batch_of', 'put', 'cloning_loss', 'Batches', 'ImitationConfig', 'rate_at', 'Cloning']
 
 # %% ../nbs/50_imitation.ipynb #c004
 class Batch(NamedTuple):
@@ -70,22 +70,39 @@ def cloning_loss(policy: Policy, env: Environment, batch: Batch) -> tuple[Tensor
     return loss, (logits.argmax(-1) == batch.action)[acted].float().mean()
 
 # %% ../nbs/50_imitation.ipynb #c009
-def batches(data: Batch, size: int, *, rng: np.random.Generator) -> Iterator[Batch]:
+class Batches:
     "Epoch after epoch without end: `size` demonstrations at a time, their sentences alike in length, trimmed to the longest of them."
-    length = (data.tokens.ne(0) if data.tokens.dim() == 2 else data.tokens.ne(0).any(-1)).sum(1).numpy()
-    time = (data.action >= 0).sum(1).numpy()
-    while True:
-        order = np.argsort(length + rng.uniform(-4, 4, len(length)), kind='stable')
-        parts = [order[i:i + size] for i in range(0, len(order), size)]
-        for k in rng.permutation(len(parts)):
-            rows = torch.as_tensor(parts[k])
-            words, steps = int(length[parts[k]].max()), int(time[parts[k]].max())
-            yield Batch(data.tokens[rows, :words], *(x[rows, :steps] for x in data[1:]))
+    def __init__(self, data: Batch, size: int, *, rng: np.random.Generator):
+        self.data, self.size, self.rng = data, size, rng
+        self.length = (data.tokens.ne(0) if data.tokens.dim() == 2 else data.tokens.ne(0).any(-1)).sum(1).numpy()
+        self.time = (data.action >= 0).sum(1).numpy()
+        self.order, self.turns, self.passed = np.arange(len(self.length)), np.arange(0), 0     # rows; parts of them in turn; how many turns have passed
+
+    def draw(self) -> Batch:
+        "The next batch; an epoch begins where the last one ended."
+        if self.passed == len(self.turns):
+            self.order = np.argsort(self.length + self.rng.uniform(-4, 4, len(self.length)), kind='stable')
+            self.turns, self.passed = self.rng.permutation(-(-len(self.order) // self.size)), 0
+        rows = self.order[self.turns[self.passed] * self.size:][:self.size]
+        self.passed += 1
+        words, steps = int(self.length[rows].max()), int(self.time[rows].max())
+        rows = torch.as_tensor(rows)
+        return Batch(self.data.tokens[rows, :words], *(x[rows, :steps] for x in self.data[1:]))
+
+    def state_dict(self) -> dict[str, Any]:
+        "Where the sampler stands, its generator included."
+        return {'rng': self.rng.bit_generator.state, 'order': torch.as_tensor(self.order), 'turns': torch.as_tensor(self.turns), 'passed': self.passed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        "Stand where `state_dict` was taken; a `ValueError` if that was over another number of demonstrations."
+        require(len(state['order']) == len(self.order), f"a sampler over {len(state['order'])} demonstrations cannot go on over {len(self.order)}")
+        self.rng.bit_generator.state = state['rng']
+        self.order, self.turns, self.passed = state['order'].numpy(), state['turns'].numpy(), state['passed']
 
 # %% ../nbs/50_imitation.ipynb #c011
 @dataclass(frozen=True)
 class ImitationConfig:
-    "How `clone` learns."
+    "How `Cloning` learns."
     updates: int = 4000         # optimizer steps
     batch: int = 64             # demonstrations a step
     rate: float = 1e-3          # peak learning rate of AdamW
@@ -104,24 +121,34 @@ def rate_at(config: ImitationConfig, update: int) -> float:
     return config.floor + (1 - config.floor) * (1 + math.cos(math.pi * min(done, 1))) / 2
 
 # %% ../nbs/50_imitation.ipynb #c014
-def clone(policy: Policy, env: Environment, data: Batch, config: ImitationConfig, *, rng: np.random.Generator,
-          log: Callable[[int, dict[str, float]], Any] = lambda update, scalars: None, check: Callable[[int], Any] = lambda update: None) -> None:
-    """Behaviour cloning of `data` into `policy`, in place (Pomerleau 1991).
+class Cloning:
+    "Behaviour cloning of `data` into `policy`, in place (Pomerleau 1991)."
+    def __init__(self, policy: Policy, env: Environment, data: Batch, config: ImitationConfig, *, rng: np.random.Generator):
+        self.policy, self.env, self.config, self.updates = policy, env, config, 0
+        self.batches = Batches(data, config.batch, rng=rng)
+        self.optimizer = torch.optim.AdamW(policy.parameters(), lr=config.rate, weight_decay=config.decay)
 
-    `log(update, scalars)` hears of every update; `check(update)` is called `config.checks` times, evenly spaced, to judge and save.
-    A loss that is not finite raises FloatingPointError, naming the update.
-    """
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=config.rate, weight_decay=config.decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: rate_at(config, update))
-    stream = batches(data, config.batch, rng=rng)
-    marks = set(np.linspace(0, config.updates, config.checks + 1).astype(int)[1:].tolist())
-    for update in range(1, config.updates + 1):
-        policy.train()
-        loss, agreement = cloning_loss(policy, env, next(stream))
-        if not torch.isfinite(loss): raise FloatingPointError(f'the cloning loss is {loss.item()} at update {update}; lower the rate (now {config.rate})')
-        optimizer.zero_grad(set_to_none=True)
+    def update(self) -> dict[str, float]:
+        "One step: its loss (nats), agreement and gradient norm before clipping. A loss that is not finite raises FloatingPointError, naming the update."
+        self.policy.train()
+        loss, agreement = cloning_loss(self.policy, self.env, self.batches.draw())
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f'the cloning loss is {loss.item()} at update {self.updates + 1}; lower the rate (now {self.config.rate})')
+        for group in self.optimizer.param_groups: group['lr'] = self.config.rate * rate_at(self.config, self.updates)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.clip)
-        optimizer.step(); schedule.step()
-        log(update, {'loss': loss.item(), 'agreement': agreement.item(), 'gradient': norm.item()})
-        if update in marks: check(update)
+        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.updates += 1
+        return {'loss': loss.item(), 'agreement': agreement.item(), 'gradient': norm.item()}
+
+    def state_dict(self) -> dict[str, Any]:
+        "Weights, optimizer, sampler, and the updates made, by which the rate goes."
+        return {'policy': self.policy.state_dict(), 'optimizer': self.optimizer.state_dict(), 'batches': self.batches.state_dict(), 'updates': self.updates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        "Go on from where `state_dict` was taken."
+        self.policy.load_state_dict(state['policy'])
+        self.optimizer.load_state_dict(state['optimizer'])
+        self.batches.load_state_dict(state['batches'])
+        self.updates = state['updates']
