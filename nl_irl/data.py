@@ -19,13 +19,13 @@ from .files import read_json
 VARIABLE = 'NL_IRL_DATA'
 
 # %% auto #0
-__all__ = ['VARIABLE', 'SIMULATOR', 'REVERIE', 'DOWNLOAD', 'PARTS', 'data_folder', 'Part', 'need', 'present', 'describe',
-           'digest', 'Fact', 'check', 'report']
+__all__ = ['VARIABLE', 'SIMULATOR', 'REVERIE', 'DOWNLOAD', 'PARTS', 'data_folder', 'Part', 'need', 'present', 'absence',
+           'count_paths', 'count_viewpoints', 'count_objects', 'describe', 'digest', 'Fact', 'check', 'report']
 
 # %% ../nbs/03_data.ipynb #c003
 def data_folder(path: Path | str | None = None) -> Path:
     "Where the data is: `path`, else the environment's NL_IRL_DATA, else the user's data folder. It need not exist: see `need` and `report`."
-    return Path(path or os.environ.get(VARIABLE) or user_data_path('nl_irl')).expanduser()
+    return Path(os.path.expanduser(path or os.environ.get(VARIABLE) or user_data_path('nl_irl')))
 
 # %% ../nbs/03_data.ipynb #c005
 SIMULATOR, REVERIE = 'https://github.com/peteanderson80/Matterport3DSimulator', 'https://github.com/YuankaiQi/REVERIE'
@@ -59,27 +59,45 @@ def need(folder: Path, *paths: str) -> None:
     "A `ValueError` that says how to get them, unless `folder` has all `paths`."
     missing = [p for p in PARTS if p.path in paths and not present(folder/p.path)]
     if not missing: return
-    found = 'lacks' if folder.is_dir() else 'does not exist, so it lacks'
-    lines = ''.join(f'\n  {p.path}: from {p.source}' for p in missing)
+    found = 'lacks' if folder.is_dir() else f'{"is no folder" if folder.exists() else "does not exist"}, so it lacks'
+    lines = ''.join(f'\n  {p.path}: {absence(folder/p.path)}from {p.source}' for p in missing)
     raise ValueError(f'{folder} {found}:{lines}\nPut them there, or name the folder that has them with --data or {VARIABLE}; `nl-irl data` checks it.')
 
 def present(path: Path) -> bool:
-    "Whether `path` is a file, or a folder that is not empty."
-    return path.is_file() or path.is_dir() and next(path.iterdir(), None) is not None
+    "Whether the part `path` is there: a file where it ends in .json, else a folder with JSON files."
+    return path.is_file() if path.suffix == '.json' else path.is_dir() and any(path.glob('*.json'))
+
+def absence(path: Path) -> str:
+    "What lies in the place of a part that is not `present`, if anything does."
+    if not path.exists(): return ''
+    return 'a folder is in its place, ' if path.suffix == '.json' else 'it has no JSON files, ' if path.is_dir() else 'a file is in its place, '
 
 # %% ../nbs/03_data.ipynb #c008
+def count_paths(records: Any) -> tuple[int, int, int]:
+    "Paths, instructions and buildings in a file of paths."
+    return len(records), sum(len(r['instructions']) for r in records), len({r['scan'] for r in records})
+
+def count_viewpoints(records: Any) -> tuple[int, int, int]:
+    "Buildings (1), viewpoints and edges, each counted from both ends, in a connectivity file."
+    kept = [sum(bool(a and b['included']) for a, b in zip(r['unobstructed'], records)) for r in records if r['included']]
+    return 1, len(kept), sum(kept)
+
+def count_objects(content: Any) -> tuple[int, int, int]:
+    "Viewpoints (1), objects and boxes in a box file."
+    objects = [o for viewpoint in content.values() for o in viewpoint.values()]
+    return 1, len(objects), sum(len(o['bbox2d']) for o in objects)
+
 def describe(part: Part, contents: dict[str, Any]) -> str:
-    "What a part holds, counted, in the words of `Part.content`; contents: {file name: parsed JSON}."
-    if part.path.startswith('r2r'):
-        records, = contents.values()
-        texts, scans = sum(len(r['instructions']) for r in records), {r['scan'] for r in records}
-        return f'{len(records):,} paths, {texts:,} instructions, {len(scans)} buildings'
-    if part.path == 'connectivity':
-        kept = [[[a and b['included'] for a, b in zip(r['unobstructed'], records)] for r in records if r['included']]
-                for records in contents.values()]
-        return f'{len(contents)} buildings, {sum(map(len, kept)):,} viewpoints, {sum(map(sum, sum(kept, []))) // 2:,} edges'
-    objects = [o for content in contents.values() for viewpoint in content.values() for o in viewpoint.values()]
-    return f"{len(contents):,} viewpoints, {len(objects):,} objects, {sum(len(o['bbox2d']) for o in objects):,} boxes"
+    "What a part holds, counted, in the words of `Part.content`; contents: {file name: parsed JSON}. A `ValueError` names the file of another form."
+    count = {'connectivity': count_viewpoints, 'reverie/BBox': count_objects}.get(part.path, count_paths)
+    def of(name: str) -> tuple[int, int, int]:
+        try: return count(contents[name])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f'{name}: not in the form of the release ({type(error).__name__}: {error}); get it anew') from None
+    a, b, c = map(sum, zip(*map(of, contents)))
+    if part.path == 'connectivity': return f'{a} buildings, {b:,} viewpoints, {c // 2:,} edges'
+    if part.path == 'reverie/BBox': return f'{a:,} viewpoints, {b:,} objects, {c:,} boxes'
+    return f'{a:,} paths, {b:,} instructions, {c} buildings'
 
 def digest(contents: dict[str, Any]) -> str:
     "SHA-256 of {file name: parsed JSON}, whatever its spacing or the order of its keys."
@@ -99,14 +117,14 @@ class Fact:
 def check(folder: Path, part: Part) -> Fact:
     "Read all of one part and compare it with the release."
     path = folder/part.path
-    if not present(path): return Fact(part.path, 'missing', f'the release has {part.content}', part.source)
+    if not present(path): return Fact(part.path, 'missing', f'{absence(path)}the release has {part.content}', part.source)
     files = sorted(path.glob('*.json')) if path.is_dir() else [path]
     try:
         contents = {file.name: read_json(file) for file in files}
         found = describe(part, contents)
-    except (ValueError, KeyError, TypeError, AttributeError) as error: return Fact(part.path, 'damaged', str(error), part.source)
-    if found != part.content: return Fact(part.path, 'differs', f'{found}; the release has {part.content}', part.source)
-    if digest(contents) != part.digest: return Fact(part.path, 'differs', f'{found}, but not with the content of the release', part.source)
+        if found != part.content: return Fact(part.path, 'differs', f'{found}; the release has {part.content}', part.source)
+        if digest(contents) != part.digest: return Fact(part.path, 'differs', f'{found}, but not with the content of the release', part.source)
+    except (ValueError, RecursionError) as error: return Fact(part.path, 'damaged', str(error), part.source)
     return Fact(part.path, 'ok', found, part.source)
 
 def report(folder: Path | str | None = None) -> list[Fact]:

@@ -8,26 +8,34 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import reprlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 # %% auto #0
-__all__ = ['atomic', 'write_bytes', 'write_json', 'read_json', 'sha256', 'write_manifest', 'verify']
+__all__ = ['SHORT', 'atomic', 'write_bytes', 'write_json', 'read_bytes', 'read_json', 'is_number', 'brief', 'sha256',
+           'write_manifest', 'verify']
 
 # %% ../nbs/01_files.ipynb #c003
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
-    "Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`, on failure it is removed."
+    """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`, on failure it is removed.
+
+    What the system refuses (a folder there, a full disk, no permission) is an `OSError` that says it in one sentence.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, 'rb+') as file: os.fsync(file.fileno())
         os.replace(temporary, path)
-    finally: temporary.unlink(missing_ok=True)
+    except OSError as error: raise OSError(f'{path}: cannot be written ({error.strerror or error}); make room for it, or choose another place') from error
+    finally:
+        with suppress(OSError): temporary.unlink()
 
 def write_bytes(path: Path | str, content: bytes) -> None:
     "Write `content` to `path`, whole or not at all."
@@ -38,14 +46,38 @@ def write_json(path: Path | str, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + '\n').encode())
 
 # %% ../nbs/01_files.ipynb #c006
-def read_json(path: Path | str) -> Any:
-    "The value in a JSON file; a `ValueError` names the file and the place when it does not parse."
-    path = Path(path)
-    try: return json.loads(path.read_text(encoding='utf-8'))
+def read_bytes(path: Path | str) -> bytes:
+    "All of a file; a `ValueError` names it when it cannot be read."
+    try: return Path(path).read_bytes()
     except FileNotFoundError: raise ValueError(f'{path}: no such file') from None
-    except UnicodeDecodeError as error: raise ValueError(f'{path}: not a text file (byte {error.start})') from None
+    except OSError as error: raise ValueError(f'{path}: cannot be read ({error.strerror}); a readable file belongs there') from None
+
+def read_json(path: Path | str) -> Any:
+    "The value in a JSON file of UTF-8 text; a `ValueError` names the file and the place when it cannot be read or does not parse."
+    content = read_bytes(path)
+    try:
+        text = content.decode('utf-8-sig')
+        value = json.loads(text)
+        if re.search(r'\\u[dD][89a-fA-F]', text): json.dumps(value, ensure_ascii=False).encode()      # half a surrogate pair cannot be written again
+        return value
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path}: not UTF-8 text at byte {error.start}; is it compressed, or in another encoding?') from None
+    except UnicodeEncodeError: raise ValueError(f'{path}: holds \\u escapes that are no characters (half a surrogate pair); write it anew') from None
+    except RecursionError: raise ValueError(f'{path}: lists nested too deeply for any data that is read here') from None
     except json.JSONDecodeError as error:
         raise ValueError(f'{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}; is the file complete?') from None
+    except ValueError as error: raise ValueError(f'{path}: {error}') from None                          # a number of thousands of digits
+
+def is_number(value: Any, limit: float = 1e6) -> bool:
+    "Whether a JSON `value` is a finite number of at most `limit`, either sign; True and False are none."
+    return type(value) in (int, float) and abs(value) <= limit
+
+SHORT = reprlib.Repr()
+SHORT.maxstring, SHORT.maxlevel = 60, 2
+
+def brief(value: Any) -> str:
+    "At most 80 characters of a JSON `value`, to quote in a message, however large or deep it is."
+    return SHORT.repr(value)[:80]
 
 def sha256(path: Path | str) -> str:
     "The SHA-256 of a file's bytes, in hex."

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .files import read_json, write_bytes
+from .files import brief, is_number, read_json, write_bytes
 from .metrics import METRICS, pad, scores, without_repeats
 from .types import Episode, require
 from .worlds.tables import World, distance_between
@@ -31,7 +30,7 @@ def check_path(world: World, episode: Episode, path: Sequence[str], where: str) 
     at, start = f'{where}: {episode.task.id}', episode.task.start
     require(len(path) > 0, f'{at} has an empty path; a path begins with its start {start}')
     unknown = [i for i in path if i not in world.index]
-    require(not unknown, f'{at} visits {unknown[:1]}, no viewpoint of world {world.name}; was it made for other data?')
+    require(not unknown, f'{at} visits {brief(unknown[:1])}, no viewpoint of world {world.name}; was it made for other data?')
     require(path[0] == start, f'{at} starts at {path[0]}, but its episode at {start}; put the start first')
 
 def path_rows(world: World, episodes: Sequence[Episode], paths: Paths, where: str = 'paths') -> tuple[np.ndarray, np.ndarray]:
@@ -50,6 +49,8 @@ def path_rows(world: World, episodes: Sequence[Episode], paths: Paths, where: st
 def score_rows(world: World, episodes: Sequence[Episode], rows: np.ndarray, length: np.ndarray) -> pd.DataFrame:
     "As `score_paths`, for paths given as viewpoint rows (batch, time) and length (batch,) that are trusted to follow edges."
     rows, length = without_repeats(rows, length)
+    withheld = [e.task.id for e in episodes if not e.path]
+    require(not withheld, f'{len(withheld)} of {len(episodes)} episodes withhold their answer, such as {withheld[:1]}; only the leaderboard can score them')
     asked, reference_length = pad([world.rows((*e.path[:-1], e.goal)) for e in episodes])
     found = scores(distance_between(world, rows[:, :, None], asked[:, None]), distance_between(world, rows[:, :-1], rows[:, 1:]), length,
                    distance_between(world, asked[:, :-1], asked[:, 1:]), reference_length)
@@ -76,15 +77,14 @@ def interval(frame: pd.DataFrame, column: str, *, rng: np.random.Generator, clus
     return float(low), float(high)
 
 # %% ../nbs/32_scoring.ipynb #c014
-def viewpoints_of(hop: Any) -> list[str]:
-    "The viewpoint ids in one entry of a trajectory: an id, [id, heading, elevation], or a list of such; else a `ValueError`."
+def viewpoints_of(hop: Any, depth: int = 3) -> list[str]:
+    "The viewpoint ids in one entry of a trajectory: an id, [id, heading, elevation], or a list of such, `depth` lists deep; else a `ValueError`."
     if isinstance(hop, str): return [hop]
-    require(isinstance(hop, list), f'{str(hop)[:60]} is no [viewpoint, heading, elevation]')
+    require(isinstance(hop, list) and depth > 0, f'{brief(hop)} is no [viewpoint, heading, elevation]')
     if len(hop) == 3 and isinstance(hop[0], str) and not isinstance(hop[1], str | list):
-        require(all(isinstance(x, int | float) and math.isfinite(x) for x in hop[1:]),
-                f'heading and elevation of {hop[0]} must be finite radians, got {hop[1:]}')
+        require(all(map(is_number, hop[1:])), f'heading and elevation of {brief(hop[0])} must be finite radians, got {brief(hop[1:])}')
         return hop[:1]
-    return [id for part in hop for id in viewpoints_of(part)]
+    return [id for part in hop for id in viewpoints_of(part, depth - 1)]
 
 def read_records(file: Path | str) -> dict[str, tuple[str, ...]]:
     "{instr_id: viewpoint ids} of a submission; a `ValueError` names file and record."
@@ -93,12 +93,13 @@ def read_records(file: Path | str) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for k, record in enumerate(records):
         where = f'{file}: record {k}'
-        require(isinstance(record, dict) and {'instr_id', 'trajectory'} <= set(record), f'{where} needs instr_id and trajectory: {str(record)[:60]}')
-        id = str(record['instr_id'])
-        require(id not in found, f'{where}: instr_id {id} came before; give each instruction once')
-        require(isinstance(record['trajectory'], list), f'{where} ({id}): trajectory must be a list of [viewpoint, heading, elevation]')
+        require(isinstance(record, dict) and {'instr_id', 'trajectory'} <= set(record), f'{where} needs instr_id and trajectory, got {brief(record)}')
+        require(isinstance(record['instr_id'], str), f"{where} has the instr_id {brief(record['instr_id'])}, expected a name such as '1042_0'")
+        id = record['instr_id']
+        require(id not in found, f'{where}: instr_id {brief(id)} came before; give each instruction once')
+        require(isinstance(record['trajectory'], list), f'{where} ({brief(id)}): trajectory must be a list of [viewpoint, heading, elevation]')
         try: found[id] = tuple(viewpoints_of(record['trajectory']))
-        except ValueError as error: raise ValueError(f'{where} ({id}): {error}') from None
+        except ValueError as error: raise ValueError(f'{where} ({brief(id)}): {error}') from None
     return found
 
 # %% ../nbs/32_scoring.ipynb #c015
@@ -106,8 +107,8 @@ def read_submission(file: Path | str, world: World, episodes: Sequence[Episode])
     "The paths of a submission in the order of `episodes`, checked as `path_rows` does; a `ValueError` names file, record and the way out."
     found, wanted = read_records(file), {e.task.id for e in episodes}
     unknown, missing = [id for id in found if id not in wanted], [e.task.id for e in episodes if e.task.id not in found]
-    require(not unknown, f'{file}: {len(unknown)} unknown ids such as {unknown[:1]}; is it for another split, or, where it answers a fourth instruction, '
-            'for protocol all?')
+    require(not unknown, f'{file}: {len(unknown)} unknown ids such as {brief(unknown[:1])}; is it for another split, or, where it answers a fourth '
+            'instruction, for protocol all?')
     require(not missing, f'{file}: lacks {len(missing)} of {len(episodes)} episodes, such as {missing[:1]}; answer every instruction of the split')
     paths = [found[e.task.id] for e in episodes]
     path_rows(world, episodes, paths, str(file))

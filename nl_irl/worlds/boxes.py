@@ -9,11 +9,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..files import read_json
+from ..files import brief, is_number, read_json
 from ..types import require
 from .tables import HEADINGS, VIEWS
 
@@ -23,8 +24,8 @@ FAR, PRIOR, PRIOR_WEIGHT, LEAST = 8.0, 2.0, 0.01, 0.01
 # %% auto #0
 __all__ = ['WIDTH', 'HEIGHT', 'FOCAL', 'FAR', 'PRIOR', 'PRIOR_WEIGHT', 'LEAST', 'FILLERS', 'INVARIABLE', 'MERGED', 'VIEW',
            'HEADING', 'ELEVATION', 'AHEAD', 'RIGHT', 'UP', 'singular', 'labels_of', 'Boxes', 'read_objects',
-           'read_boxes', 'offset', 'rays', 'sightings', 'locate', 'sparse', 'choose_labels', 'object_labels', 'near',
-           'in_reach', 'place', 'project', 'far_pairs', 'far']
+           'is_rectangle', 'read_boxes', 'offset', 'rays', 'sightings', 'locate', 'sparse', 'choose_labels',
+           'object_labels', 'near', 'in_reach', 'place', 'project', 'far_pairs', 'far']
 
 # %% ../../nbs/31_boxes.ipynb #c004
 FILLERS = frozenset('and behind clutter for in item miscellaneous object of or other otherroom stuff unknown unkown with'.split())
@@ -75,14 +76,22 @@ class Boxes:
 def read_objects(path: Path, id: str) -> dict[str, tuple[str, list[int], list[list[float]]]]:
     "The objects of viewpoint `id`, {object: (name, views, rectangles)}; a `ValueError` names file and object."
     content = read_json(path)
-    require(isinstance(content, dict) and id in content, f'{path}: expected the objects of viewpoint {id}; is it a REVERIE BBox file?')
+    require(isinstance(content, dict) and isinstance(content.get(id), dict), f'{path}: expected the objects of viewpoint {id}; is it a REVERIE BBox file?')
     found = {}
     for key, o in content[id].items():
-        try: found[key] = name, views, rectangles = o['name'], o['visible_pos'], o['bbox2d']
-        except (KeyError, TypeError): raise ValueError(f'{path}: object {key} needs name, visible_pos, bbox2d; got {str(o)[:80]}') from None
-        require(len(views) == len(rectangles) and all(0 <= v < VIEWS for v in views) and all(len(r) == 4 for r in rectangles),
-                f'{path}: object {key} needs views of 0 to {VIEWS - 1}, each with a box x, y, w, h')
+        where = f'{path}: object {brief(key)}'
+        require(isinstance(o, dict) and {'name', 'visible_pos', 'bbox2d'} <= o.keys(), f'{where} needs name, visible_pos and bbox2d, got {brief(o)}')
+        found[key] = name, views, rectangles = o['name'], o['visible_pos'], o['bbox2d']
+        require(isinstance(name, str), f'{where} has the name {brief(name)}, expected words')
+        fits = isinstance(views, list) and all(type(v) is int and 0 <= v < VIEWS for v in views)
+        require(fits, f'{where} has visible_pos {brief(views)}, expected a list of views, 0 to {VIEWS - 1}')
+        fits = isinstance(rectangles, list) and len(rectangles) == len(views) and all(map(is_rectangle, rectangles))
+        require(fits, f'{where} has bbox2d {brief(rectangles)}, expected a box x, y, w, h in pixels for each of its {len(views)} views')
     return found
+
+def is_rectangle(box: Any) -> bool:
+    "Whether a JSON value is a box x, y, w, h in pixels, at least one wide and high, and no larger than the picture."
+    return isinstance(box, list) and len(box) == 4 and all(map(is_number, box)) and 1 <= box[2] <= WIDTH and 1 <= box[3] <= HEIGHT
 
 def read_boxes(folder: Path, viewpoints: Sequence[tuple[str, str]]) -> Boxes:
     "The boxes of `viewpoints` (scan, id), in the order of the world's rows; `ValueError` for a file that is missing or ill-formed."

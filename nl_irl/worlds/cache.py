@@ -26,17 +26,17 @@ def save_world(world: World, folder: Path | str, **facts: str) -> None:
     folder = Path(folder)
     temporary = folder.with_name(f'.{folder.name}.{os.getpid()}.tmp')
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     tables = {name: getattr(world, name) for name in World.__dataclass_fields__}
-    write_json(temporary/'names.json', {k: v for k, v in tables.items() if not isinstance(v, np.ndarray)})
-    for name, table in tables.items():
-        if isinstance(table, np.ndarray): np.save(temporary/f'{name}.npy', table, allow_pickle=False)
-    write_manifest(temporary, **facts)
-    shutil.rmtree(folder, ignore_errors=True)
-    try: os.replace(temporary, folder)
-    except OSError:                                                     # another process was faster: its world is as good
-        shutil.rmtree(temporary)
-        verify(folder)
+    try:
+        temporary.mkdir(parents=True)
+        write_json(temporary/'names.json', {k: v for k, v in tables.items() if not isinstance(v, np.ndarray)})
+        for name, table in tables.items():
+            if isinstance(table, np.ndarray): np.save(temporary/f'{name}.npy', table, allow_pickle=False)
+        write_manifest(temporary, **facts)
+        shutil.rmtree(folder, ignore_errors=True)
+        try: os.replace(temporary, folder)
+        except OSError: verify(folder)                                  # another process was faster: its world is as good
+    finally: shutil.rmtree(temporary, ignore_errors=True)
 
 def open_world(folder: Path | str) -> World:
     "The world in `folder`, its arrays mapped and read-only; a `ValueError` names the file that is missing or damaged."
@@ -49,13 +49,22 @@ def open_world(folder: Path | str) -> World:
 # %% ../../nbs/29_cache.ipynb #c005
 def cache_folder() -> Path:
     "Where built worlds are kept: the environment's NL_IRL_CACHE, else the user's cache folder."
-    return Path(os.environ.get('NL_IRL_CACHE') or user_cache_path('nl_irl')).expanduser()
+    return Path(os.path.expanduser(os.environ.get('NL_IRL_CACHE') or user_cache_path('nl_irl')))
 
 def cached_world(name: str, build: Callable[[], World]) -> World:
-    "The world `name` of the cache, built and stored when it is not there; a damaged one is reported and built again."
+    """The world `name` of the cache, built and stored when it is not there.
+
+    A damaged one is reported and built again; where none can be stored, the world is used as built, with a warning.
+    """
     folder = cache_folder()/name
     if folder.is_dir():
         try: return open_world(folder)
-        except (ValueError, KeyError, TypeError) as error: warnings.warn(f'{error}; the world is being rebuilt', stacklevel=2)
-    save_world(build(), folder)
-    return open_world(folder)
+        except Exception as error:                                      # whatever is wrong with it, it can be made anew
+            warnings.warn(f'{error}; the world is being rebuilt', stacklevel=2)
+    world = build()
+    try:
+        save_world(world, folder)
+        return open_world(folder)
+    except (OSError, ValueError) as error:
+        warnings.warn(f'{folder}: the world cannot be kept here ({error}), so it is built each time; name another folder with NL_IRL_CACHE', stacklevel=2)
+        return world

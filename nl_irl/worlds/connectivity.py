@@ -5,20 +5,22 @@
 # %% ../../nbs/30_connectivity.ipynb #c002
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..files import read_json
+from ..files import brief, is_number, read_json
 from ..types import require
 from .tables import Scan
 
 SUFFIX = '_connectivity.json'
+REACH = 1000.0              # metres: no camera stands further from its building's origin
 
 # %% auto #0
-__all__ = ['SUFFIX', 'floors', 'Building', 'matrix', 'read_building', 'read_buildings']
+__all__ = ['SUFFIX', 'REACH', 'floors', 'Building', 'check_record', 'read_records', 'read_building', 'read_buildings']
 
 # %% ../../nbs/30_connectivity.ipynb #c004
 def floors(z: np.ndarray) -> np.ndarray:
@@ -36,33 +38,54 @@ class Building:
     scan: Scan
     visible: np.ndarray
 
-def matrix(records: list[dict[str, Any]], name: str, path: Path) -> np.ndarray:
-    "(n, n) bool of the field `name` (unobstructed, visible) of n records."
-    rows = [r[name] for r in records]
-    for i, row in enumerate(rows):
-        require(len(row) == len(rows), f'{path}: record {i} has {len(row)} entries in {name} for {len(rows)} records; is the file complete?')
-    return np.array(rows, bool).reshape(len(rows), len(rows))
+def check_record(r: Any, where: str, records: int) -> None:
+    "A `ValueError` that names `where`, unless `r` has all that is read of one of `records`."
+    require(isinstance(r, dict), f'{where} is no object, but {brief(r)}')
+    lacks = {'image_id', 'pose', 'included', 'visible', 'unobstructed', 'height'} - set(r)
+    require(not lacks, f'{where} lacks {sorted(lacks)}; this is no connectivity file of the Matterport3D simulator')
+    fits = isinstance(r['image_id'], str) and re.fullmatch(r'[\w.-]{1,100}', r['image_id'])
+    require(bool(fits), f"{where} has the image_id {brief(r['image_id'])}, expected the name of a viewpoint: letters and digits")
+    require(isinstance(r['included'], bool), f"{where} has included {brief(r['included'])}, expected true or false")
+    fits = isinstance(r['pose'], list) and len(r['pose']) == 16 and all(is_number(x, REACH) for x in r['pose'])
+    require(fits, f"{where} has the pose {brief(r['pose'])}, expected 16 finite numbers (4 x 4, row major, metres)")
+    require(is_number(r['height'], REACH), f"{where} has the height {brief(r['height'])}, expected finite metres")
+    for name in ('unobstructed', 'visible'):
+        require(isinstance(r[name], list) and set(map(type, r[name])) <= {bool}, f'{where} has {name} {brief(r[name])}, expected a list of true and false')
+        require(len(r[name]) == records, f'{where} has {len(r[name])} entries in {name} for {records} records; is the file complete?')
+
+# %% ../../nbs/30_connectivity.ipynb #c008
+def read_records(path: Path) -> list[dict[str, Any]]:
+    "The checked records of one connectivity file; a `ValueError` names file and record."
+    records, seen = read_json(path), {}
+    require(isinstance(records, list) and bool(records), f'{path}: expected a list of viewpoints, got {brief(records)}')
+    for i, r in enumerate(records):
+        check_record(r, f'{path}: record {i}', len(records))
+        first = seen.setdefault(r['image_id'], i)
+        require(first == i, f"{path}: records {first} and {i} are of the same viewpoint {r['image_id']}; keep one")
+    require(any(r['included'] for r in records), f'{path}: no viewpoint is included, so there is nowhere to stand; get the file anew')
+    return records
 
 def read_building(path: Path | str) -> Building:
     "The included viewpoints of one connectivity file; a `ValueError` names file and record."
-    path, records = Path(path), read_json(path)
-    require(isinstance(records, list) and bool(records), f'{path}: expected a list of viewpoints')
-    for i, r in enumerate(records):
-        lacks = {'image_id', 'pose', 'included', 'visible', 'unobstructed', 'height'} - set(r)
-        require(not lacks, f'{path}: record {i} lacks {sorted(lacks)}; this is no connectivity file of the Matterport3D simulator')
-        require(len(r['pose']) == 16, f"{path}: record {i} has a pose of {len(r['pose'])} numbers, expected 16 (4 x 4, row major)")
+    path = Path(path)
+    records = read_records(path)
     kept = np.flatnonzero([r['included'] for r in records])
-    require(len(kept) > 0, f'{path}: no viewpoint is included')
-    position = np.array([r['pose'] for r in records], float)[kept][:, [3, 7, 11]]
-    open_, seen = (matrix(records, name, path)[np.ix_(kept, kept)] for name in ('unobstructed', 'visible'))
-    open_ = (open_ | open_.T) & ~np.eye(len(kept), dtype=bool)
+    ids, position = [records[i]['image_id'] for i in kept], np.array([r['pose'] for r in records], float)[kept][:, [3, 7, 11]]
+    open_, seen = (np.array([r[name] for r in records], bool)[np.ix_(kept, kept)] for name in ('unobstructed', 'visible'))
+    for a, b in np.argwhere(open_ & ~open_.T)[:1]:
+        raise ValueError(f'{path}: record {kept[a]} ({ids[a]}) is unobstructed towards record {kept[b]} ({ids[b]}), but not the other way round; mend one')
     height = np.array([r['height'] for r in records], float)[kept]
-    scan = Scan(path.name.removesuffix(SUFFIX), [records[i]['image_id'] for i in kept], position, floors(position[:, 2] - height), np.argwhere(open_))
-    return Building(scan, seen)
+    pairs = np.argwhere(open_ & ~np.eye(len(kept), dtype=bool))
+    return Building(Scan(path.name.removesuffix(SUFFIX), ids, position, floors(position[:, 2] - height), pairs), seen)
 
-# %% ../../nbs/30_connectivity.ipynb #c008
+# %% ../../nbs/30_connectivity.ipynb #c009
 def read_buildings(folder: Path | str) -> list[Building]:
     "Every building of a connectivity folder, in the order of their names."
     files = sorted(Path(folder).glob('*' + SUFFIX))
     require(bool(files), f'{folder}: no *{SUFFIX} files; see `nl-irl data`')
-    return [read_building(file) for file in files]
+    found, of = [read_building(file) for file in files], {}
+    for file, building in zip(files, found):
+        for id in building.scan.ids:
+            first = of.setdefault(id, file)
+            require(first == file, f'{file}: viewpoint {id} is in {first.name} already; is one of them a copy? Remove it')
+    return found

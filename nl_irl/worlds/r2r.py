@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..data import data_folder, need
-from ..files import read_json
+from ..files import brief, is_number, read_bytes, read_json
 from ..types import Episode, Instruction, Trajectory, require
 from . import boxes as boxes_module
 from . import connectivity, tables
@@ -51,21 +50,21 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     'scan': (lambda x: isinstance(x, str), 'the name of a building'),
     'path_id': (lambda x: isinstance(x, int | str), 'a number or a name'),
     'path': (lambda x: isinstance(x, list) and bool(x) and all(isinstance(i, str) for i in x), 'a list of viewpoint ids, the start first'),
-    'heading': (lambda x: isinstance(x, int | float) and math.isfinite(x), 'radians'),
+    'heading': (is_number, 'finite radians'),
     'instructions': (lambda x: isinstance(x, list) and bool(x) and all(isinstance(i, str) and i.strip() for i in x), 'a list of sentences')}
 
 def read_records(file: Path | str) -> list[dict[str, Any]]:
     "The records of a file in R2R's format; a `ValueError` names file, record and field."
     records = read_json(file)
-    require(isinstance(records, list) and bool(records), f"{file}: expected a list of records in R2R's format")
+    require(isinstance(records, list) and bool(records), f"{file}: expected a list of records in R2R's format, got {brief(records)}")
     seen: dict[str, int] = {}
     for k, record in enumerate(records):
-        require(isinstance(record, dict), f'{file}: record {k} is no object, but {str(record)[:40]!r}')
+        require(isinstance(record, dict), f'{file}: record {k} is no object, but {brief(record)}')
         for name, (fits, meaning) in FIELDS.items():
             require(name in record, f'{file}: record {k} lacks {name!r} ({meaning})')
-            require(fits(record[name]), f'{file}: record {k} has {name} {str(record[name])[:60]!r}, expected {meaning}')
+            require(fits(record[name]), f'{file}: record {k} has {name} {brief(record[name])}, expected {meaning}')
         first = seen.setdefault(str(record['path_id']), k)
-        require(first == k, f"{file}: records {first} and {k} have the same path_id {record['path_id']!r}")
+        require(first == k, f"{file}: records {first} and {k} have the same path_id {brief(record['path_id'])}")
     return records
 
 def split_records(folder: Path | str | None, split: str | Path) -> tuple[Path, list[dict[str, Any]]]:
@@ -84,6 +83,8 @@ PROTOCOL = {'official': 3, 'all': None}
 
 def trajectory_of(record: dict[str, Any], world: World) -> Trajectory:
     "The trajectory of a record; a `ValueError` where it does not follow the edges of `world`."
+    require(record['scan'] in world.scans, f"world {world.name} has no scan {brief(record['scan'])}")
+    for id in record['path']: require(id in world.index, f'world {world.name} has no viewpoint {brief(id)}')
     rows = world.rows(record['path'])
     strangers = [i for i, row in zip(record['path'], rows) if world.scans[world.scan[row]] != record['scan']]
     require(not strangers, f"viewpoint {strangers[:1]} lies in another building than {record['scan']}")
@@ -97,7 +98,7 @@ def trajectories(folder: Path | str | None, split: str | Path, world: World) -> 
     found = {}
     for record in records:
         try: found[str(record['path_id'])] = trajectory_of(record, world)
-        except ValueError as error: raise ValueError(f"{file}: path {record['path_id']}: {error}; does it belong to these buildings?") from None
+        except ValueError as error: raise ValueError(f"{file}: path {brief(record['path_id'])}: {error}; does it belong to these buildings?") from None
     return found
 
 def episodes(folder: Path | str | None, split: str | Path, world: World, protocol: Protocol = 'official') -> list[Episode]:
@@ -133,10 +134,10 @@ def source_key(folder: Path, boxes: bool) -> str:
     digest = hashlib.sha256(f'{boxes} {DEV_UNSEEN} {DEV_SEEN_SHARE} {TOP} {LEAST_VIEWPOINTS}'.encode())
     read = sorted((folder/'connectivity').glob('*.json')) + [folder/'r2r'/'R2R_train.json'] * boxes
     for file in [*read, *(Path(module.__file__) for module in (tables, connectivity, boxes_module))]:
-        digest.update(file.name.encode() + file.read_bytes())
+        digest.update(os.fsencode(file.name) + read_bytes(file))
     if boxes:
         for file in sorted(os.scandir(folder/'reverie'/'BBox'), key=lambda f: f.name):
-            digest.update(f'{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}'.encode())
+            digest.update(os.fsencode(file.name) + f' {file.stat().st_size} {file.stat().st_mtime_ns}'.encode())
     return digest.hexdigest()
 
 def load_r2r(folder: Path | str | None = None, *, boxes: bool = True, far: bool = True) -> World:
