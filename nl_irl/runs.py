@@ -14,29 +14,33 @@ import math
 import os
 import platform
 import re
+import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from types import NoneType
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pandas as pd
 
 from . import __version__
-from .files import atomic, read_json, sha256, verify, write_bytes, write_json
+from .files import atomic, brief, read_bytes, read_json, sha256, verify, write_bytes, write_json
 from .types import require
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.utils.tensorboard import SummaryWriter
     from tqdm import tqdm
 
 FORMAT = 1                  # of run folders; a change that older code cannot read raises it
 
 # %% auto #0
-__all__ = ['FORMAT', 'PACKAGE', 'DEPENDENCIES', 'LISTED', 'PROGRESS', 'code_checksum', 'git_state', 'provenance', 'append_line',
-           'read_lines', 'lock', 'save_tensors', 'load_tensors', 'Run', 'Recording', 'finish', 'progress']
+__all__ = ['FORMAT', 'PACKAGE', 'DEPENDENCIES', 'TYPES', 'OPTIONAL', 'LISTED', 'PROGRESS', 'code_checksum', 'git_state',
+           'provenance', 'append_line', 'read_lines', 'lock', 'save_tensors', 'load_facts', 'checked', 'load_tensors',
+           'check_saved', 'read_config', 'Run', 'differences', 'reopen', 'Recording', 'finish', 'progress']
 
 # %% ../nbs/60_runs.ipynb #c004
 PACKAGE = Path(importlib.util.find_spec('nl_irl').origin).parent
@@ -63,33 +67,40 @@ def provenance() -> dict[str, Any]:
     return {'code': code_checksum(), 'git': git_state(), 'threads': torch.get_num_threads(), 'versions': versions}
 
 # %% ../nbs/60_runs.ipynb #c007
-def append_line(file: TextIO, record: Mapping[str, Any]) -> None:
-    "Write `record` as one line of JSON, at once; numbers that are not finite become null."
+def append_line(file: BinaryIO, record: Mapping[str, Any]) -> None:
+    "Write `record` as one line of JSON to an unbuffered `file`, at once; numbers that are not finite become null."
     clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-    file.write(json.dumps(clean, allow_nan=False) + '\n')
-    file.flush()
+    line, why = (json.dumps(clean, allow_nan=False) + '\n').encode(), 'no space is left'
+    try: written = file.write(line)
+    except OSError as error: written, why = 0, error.strerror
+    if written != len(line): raise OSError(f'{file.name}: cannot be written ({why}); make room for it, then resume the run')
 
 def read_lines(path: Path) -> pd.DataFrame:
     "One row a line; a last line that was cut off is left out, and any other that does not parse is a `ValueError` naming it."
     records, lines = [], path.read_bytes().split(b'\n')[:-1] if path.exists() else []
     for number, line in enumerate(lines, 1):
-        try: records.append(json.loads(line))
-        except ValueError: raise ValueError(f'{path}: line {number} is not JSON: {line[:40]!r}; restore or remake the run') from None
+        try: records.append(dict(json.loads(line)))
+        except (ValueError, TypeError): raise ValueError(f'{path}: line {number} is no JSON object: {line[:40]!r}; restore or remake the run') from None
     return pd.DataFrame(records)
 
 # %% ../nbs/60_runs.ipynb #c010
-def lock(folder: Path, *, new: bool = False, name: str = '.lock') -> TextIO:
-    "Make `folder` and hold it until the returned file is closed or the process ends; a `ValueError` if it is held, or is to be `new` and holds a run."
-    folder.mkdir(parents=True, exist_ok=True)
-    file = open(folder/name, 'a')
+def lock(folder: Path, *, name: str = '.lock', wait: float = 0) -> BinaryIO:
+    """Make `folder` and hold it until the returned file is closed or the process ends.
+
+    A `ValueError` if another process still holds it after `wait` seconds, or if nothing can be written there.
+    """
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        require(not (new and (folder/'config.json').exists()), f'{folder}: holds a run already; read it with Run.open, or choose another folder')
-    except (OSError, ValueError) as error:
-        file.close()
-        if isinstance(error, ValueError): raise
-        raise ValueError(f'{folder}: another process is writing this run; wait for it, or choose another folder') from None
-    return file
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder/name, 'ab')
+    except OSError as error: raise ValueError(f'{folder}: no run can be written there ({error.strerror}); choose another folder') from None
+    end = time.monotonic() + wait
+    while True:
+        try: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < end: time.sleep(0.05); continue
+            file.close()
+            raise ValueError(f'{folder}: another process is writing this run; wait for it, or choose another folder') from None
+        return file
 
 # %% ../nbs/60_runs.ipynb #c013
 def save_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -104,27 +115,61 @@ def save_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: 
     for old in folder.glob(f'{name}-{"?" * 12}.safetensors'):
         if old.name != file: old.unlink()
 
-def load_tensors(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    "The tensors and facts of checkpoint `name`; a `ValueError` if there is none, or its bytes are not those that were saved."
-    from safetensors import SafetensorError
-    from safetensors.torch import load
+def load_facts(folder: Path, name: str) -> dict[str, Any]:
+    "What `name`.json says of a checkpoint: its file, sha256 and facts; a `ValueError` if there is none, or it says something else."
     there = sorted(p.stem for p in folder.glob('*.json'))
     require(name in there, f'{folder}: no checkpoint {name!r}; there are {there}')
-    about = read_json(folder/f'{name}.json')
-    require(isinstance(about, dict) and {'file', 'sha256', 'facts'} <= about.keys(), f'{folder/name}.json: does not describe a checkpoint')
+    about, kinds = read_json(folder/f'{name}.json'), {'file': str, 'sha256': str, 'facts': dict}
+    good = isinstance(about, dict) and all(isinstance(about.get(k), kind) for k, kind in kinds.items()) and Path(about['file']).name == about['file']
+    require(good, f'{folder/name}.json: does not describe a checkpoint; restore or remake it')
+    return about
+
+def checked(folder: Path, name: str) -> bytes:
+    "The file of checkpoint `name`; a `ValueError` if there is none, or its bytes are not those that were saved."
+    about = load_facts(folder, name)
     file = folder/about['file']
-    require(file.is_file(), f'{file}: missing, though {name}.json names it')
-    content = file.read_bytes()
+    require(file.is_file(), f'{file}: missing, though {name}.json names it; restore or remake it')
+    content = read_bytes(file)
     require(hashlib.sha256(content).hexdigest() == about['sha256'], f'{file}: its bytes differ from the checksum in {name}.json; restore or remake it')
-    try: return dict(sorted(load(content).items())), about['facts']             # in one order: safetensors has none
-    except SafetensorError as error: raise ValueError(f'{file}: no safetensors file: {error}') from None
+    return content
+
+def load_tensors(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    "The tensors and facts of checkpoint `name` (errors: `checked`)."
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+    try: return dict(sorted(load(checked(folder, name)).items())), load_facts(folder, name)['facts']              # in one order: safetensors has none
+    except SafetensorError as error: raise ValueError(f'{folder/name}: no safetensors file: {error}; restore or remake it') from None
+
+def check_saved(folder: Path) -> None:
+    "A `ValueError`, with the way out, unless all checkpoints and snapshots of the run in `folder` are as they were written."
+    for path in sorted(p for kind in ('checkpoints', 'snapshots') for p in (folder/kind).glob('*.json')):
+        try: checked(path.parent, path.stem)
+        except ValueError as error: raise ValueError(f'{error} (without {folder}/snapshots, training begins anew)') from None
 
 # %% ../nbs/60_runs.ipynb #c016
+TYPES = {'parameters': dict, 'code': str, 'threads': int, 'versions': dict, 'git': (dict, NoneType)}                    # what config.json always says,
+OPTIONAL = {'experiment': str, 'settings': dict, 'data': dict, 'sees': dict}                                            # and what an experiment may add
+
+def read_config(folder: Path) -> dict[str, Any]:
+    "What config.json of a run folder says; a `ValueError` if it is missing, of another format, or lacks something that every run says."
+    path, again = folder/'config.json', 'restore it, or run again'
+    require(path.is_file(), f'{folder}: not a run folder, it has no config.json')
+    config = read_json(path)
+    require(isinstance(config, dict) and 'format' in config, f'{path}: not the configuration of a run; {again}')
+    made = config['format']
+    require(made == FORMAT and type(made) is int, f'{path}: format {made!r}; this version reads {FORMAT}, so use the nl_irl that wrote it, or run again')
+    missing = [name for name in TYPES if name not in config]
+    require(not missing, f'{path}: lacks {", ".join(missing)}; {again}')
+    for name, kind in (TYPES | OPTIONAL).items():
+        require(isinstance(config.get(name), kind) or name not in config, f'{path}: {name} cannot be {brief(config.get(name))}; {again}')
+    return config
+
+# %% ../nbs/60_runs.ipynb #c017
 class Run:
     """A run folder, to read.
 
     folder: where it lies.  config: what config.json says: format, parameters, code, git, versions, threads, and the further facts that the
-    experiment gave: experiment, data (name -> checksum), sees (agent -> what it may see).
+    experiment gave: experiment, settings, data (name -> checksum), sees (agent -> what it may see).
     """
     def __init__(self, folder: Path, config: dict[str, Any]): self.folder, self.config = folder, config
 
@@ -134,12 +179,10 @@ class Run:
     def open(cls, folder: Path | str) -> Run:
         "The run in `folder`; a `ValueError` if there is none, it has another format, or a file is not as it was when the run finished."
         folder = Path(folder)
-        require((folder/'config.json').is_file(), f'{folder}: not a run folder, it has no config.json')
-        config = read_json(folder/'config.json')
-        made = config.get('format') if isinstance(config, dict) else None
-        require(made == FORMAT, f'{folder}: a run folder of format {made}; this version reads {FORMAT}, so use the nl_irl that wrote it or run it again')
+        config = read_config(folder)
         try:
-            if (folder/'manifest.json').exists(): verify(folder)
+            if (folder/'manifest.json').exists():
+                require('config.json' in verify(folder)['files'], f"{folder/'manifest.json'}: does not list config.json; restore or remake the run")
         except (KeyError, TypeError, AttributeError): raise ValueError(f"{folder/'manifest.json'}: no manifest; restore or remake the run") from None
         return Run(folder, config)
 
@@ -154,42 +197,95 @@ class Run:
         "The table `name`, as results or trajectories; a `ValueError` names those that there are."
         there = sorted(p.stem for p in self.folder.glob('*.parquet'))
         require(name in there, f'{self.folder}: no table {name!r}; there are {there}' + ('' if self.finished else ', and the run has not finished'))
-        return pd.read_parquet(self.folder/f'{name}.parquet')
+        try: return pd.read_parquet(self.folder/f'{name}.parquet')
+        except (ValueError, OSError) as error: raise ValueError(f'{self.folder}/{name}.parquet: no readable table ({error}); run again') from None
+
+    def checkpoints(self) -> dict[str, dict[str, Any]]:
+        "The facts of each checkpoint by its name, those of earlier updates first."
+        found = {p.stem: load_facts(p.parent, p.stem)['facts'] for p in sorted((self.folder/'checkpoints').glob('*.json'))}
+        return dict(sorted(found.items(), key=lambda item: item[1].get('update', 0)))
 
     def load_checkpoint(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "The tensors and facts of checkpoint `name` (errors: `load_tensors`)."
         return load_tensors(self.folder/'checkpoints', name)
 
-# %% ../nbs/60_runs.ipynb #c018
+# %% ../nbs/60_runs.ipynb #c019
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = '') -> list[str]:
+    "Where two configurations differ, in words; of checksums only the names."
+    found = []
+    for name in dict.fromkeys([*old, *new]):
+        a, b, full = old.get(name), new.get(name), prefix + name
+        if isinstance(a, dict) and isinstance(b, dict): found += differences(a, b, '' if full in ('parameters', 'versions') else f'{full}.')
+        elif a != b: found.append(full if re.fullmatch('[0-9a-f]{64}', f'{a}') else f'{full} ({brief(a)} there, {brief(b)} here)')
+    return found
+
+def reopen(folder: Path, config: Mapping[str, Any]) -> None:
+    "Make the unfinished run in `folder` ready to be gone on with; a `ValueError` if it has finished or its configuration is not `config`."
+    old = read_config(folder)
+    require(not (folder/'manifest.json').exists(), f'{folder}: holds a run already; read it with Run.open, or choose another folder')
+    changed = differences(*({k: v for k, v in c.items() if k != 'git'} for c in (old, config)))
+    require(not changed, f'{folder}: holds an unfinished run that differs in {", ".join(changed)}; make them equal to resume it, or choose another folder')
+    for path in [*folder.glob('*.jsonl'), *folder.rglob('.*.tmp')]: path.unlink()
+    shutil.rmtree(folder/'tensorboard', ignore_errors=True)
+
+# %% ../nbs/60_runs.ipynb #c021
 LISTED = ('config.json', '*.jsonl', '*.parquet', 'checkpoints/*')       # what a manifest vouches for
 
 class Recording(Run):
     "A run folder that this process writes; nobody else can until it is finished or closed."
-    def __init__(self, folder: Path, config: dict[str, Any], held: TextIO):
-        from torch.utils.tensorboard import SummaryWriter
+    def __init__(self, folder: Path, config: dict[str, Any], held: BinaryIO):
         super().__init__(folder, config)
-        metrics, timings = (open(folder/name, 'a', encoding='utf-8') for name in ('metrics.jsonl', 'timings.jsonl'))
-        self._metrics, self._timings, self._board, self._held = metrics, timings, SummaryWriter(str(folder/'tensorboard')), held
+        self._metrics, self._timings = (open(folder/name, 'ab', buffering=0) for name in ('metrics.jsonl', 'timings.jsonl'))
+        self._board, self._held = self._open_board(), held
+
+    def _open_board(self) -> SummaryWriter:
+        from torch.utils.tensorboard import SummaryWriter
+        return SummaryWriter(str(self.folder/'tensorboard'))
 
     @classmethod
     def create(cls, folder: Path | str, parameters: Mapping[str, Any], **facts: Any) -> Recording:
-        "A new run in `folder` ('': a temporary one) with its config.json; a `ValueError` if it holds a run already, or somebody writes there."
+        """The run in `folder` ('': a temporary one), with its config.json: a new one, or the one that was cut off there.
+
+        A `ValueError` if there is a run with another configuration or one that has finished, or if somebody writes there.
+        """
         folder = Path(folder or tempfile.mkdtemp(prefix='nl_irl-'))
-        held = lock(folder, new=True)
-        write_json(folder/'config.json', {'format': FORMAT, 'parameters': dict(parameters)} | facts | provenance())
-        return cls(folder, read_json(folder/'config.json'), held)
+        held = lock(folder)
+        try:
+            config = json.loads(json.dumps({'format': FORMAT, 'parameters': dict(parameters)} | facts | provenance(), allow_nan=False))
+            if (folder/'config.json').exists(): reopen(folder, config)
+            else: write_json(folder/'config.json', config)
+            return cls(folder, read_config(folder), held)
+        except BaseException: held.close(); raise
 
     def log(self, step: int, **scalars: float) -> None:
         "Append a line to the metrics, and show it to TensorBoard."
         append_line(self._metrics, {'step': int(step)} | {k: float(v) for k, v in scalars.items()})
         for name, value in scalars.items(): self._board.add_scalar(name, float(value), int(step))
 
+    def logged(self) -> bytes:
+        "All lines of the metrics so far."
+        return (self.folder/'metrics.jsonl').read_bytes()
+
+    def relog(self, lines: bytes) -> None:
+        "Let the metrics be `lines`, as `logged` gave them, in place of what was logged since this process opened the run."
+        os.ftruncate(self._metrics.fileno(), 0)
+        self._metrics.write(lines)
+        self._board.close()
+        shutil.rmtree(self.folder/'tensorboard', ignore_errors=True)
+        self._board = self._open_board()
+        for record in map(json.loads, lines.splitlines()):
+            for name, value in list(record.items())[1:]: self._board.add_scalar(name, math.nan if value is None else value, record['step'])
+
+    def add_time(self, what: str, wall_s: float, cpu_s: float) -> None:
+        "Append to the timings what `what` took."
+        append_line(self._timings, {'what': what, 'wall_s': wall_s, 'cpu_s': cpu_s})
+
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
         "Append to the timings what a `with` block took: wall_s, and cpu_s of this process, all its threads."
         wall, cpu = time.perf_counter(), time.process_time()
         yield
-        append_line(self._timings, {'what': what, 'wall_s': time.perf_counter() - wall, 'cpu_s': time.process_time() - cpu})
+        self.add_time(what, time.perf_counter() - wall, time.process_time() - cpu)
 
     def write_table(self, name: str, frame: pd.DataFrame) -> None:
         "Write `frame` as table `name`, in place of an older one; a column may hold lists, or lists of lists."
@@ -200,23 +296,25 @@ class Recording(Run):
         save_tensors(self.folder/'checkpoints', name, tensors, facts)
 
     def close(self) -> None:
-        "Close all files, and let others write."
+        "Close all files, the metrics safely on disk, and let others write."
+        os.fsync(self._metrics.fileno())
         for file in (self._metrics, self._timings, self._board, self._held): file.close()
 
-# %% ../nbs/60_runs.ipynb #c020
+# %% ../nbs/60_runs.ipynb #c023
 def finish(run: Recording) -> Run:
     "List the checksums of what `run` wrote, which marks it as finished, and close it; the run, to read."
     run.close()
     files = sorted(p for pattern in LISTED for p in run.folder.glob(pattern))
     write_json(run.folder/'manifest.json', {'format': FORMAT, 'files': {str(p.relative_to(run.folder)): sha256(p) for p in files}})
+    shutil.rmtree(run.folder/'snapshots', ignore_errors=True)
     return Run(run.folder, run.config)
 
-# %% ../nbs/60_runs.ipynb #c025
+# %% ../nbs/60_runs.ipynb #c028
 PROGRESS = 'NL_IRL_PROGRESS'        # names the file that headless notebooks draw their bars into
 
-def progress(total: int, what: str) -> tqdm:
-    "A bar to `update()` as `total` steps of `what` pass; close it, or use it in a `with` block."
+def progress(total: int, what: str, done: int = 0) -> tqdm:
+    "A bar to `update()` as `total` steps of `what` pass, of which some are `done`; close it, or use it in a `with` block."
     from tqdm.auto import tqdm
     from tqdm.std import tqdm as plain
-    if PROGRESS not in os.environ: return tqdm(total=total, desc=what)
-    return plain(total=total, desc=what, file=open(os.environ[PROGRESS], 'a', encoding='utf-8'), ncols=100, mininterval=0.5)
+    if PROGRESS not in os.environ: return tqdm(total=total, desc=what, initial=done)
+    return plain(total=total, desc=what, initial=done, file=open(os.environ[PROGRESS], 'a', encoding='utf-8'), ncols=100, mininterval=0.5)

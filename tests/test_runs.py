@@ -49,7 +49,7 @@ def test_a_killed_run_is_whole_up_to_its_last_line(tmp_path, wait):
     assert not run.finished and steps == list(range(1, len(steps) + 1))
     weights, facts = run.load_checkpoint('last')
     assert facts['step'] in (len(steps), len(steps) - 1) and (weights['weight'] == facts['step']).all()
-    with pytest.raises(ValueError, match='holds a run already'): Recording.create(tmp_path/'run', {})      # the lock went with the process
+    with pytest.raises(ValueError, match='unfinished run that differs in seed'): Recording.create(tmp_path/'run', {})      # the lock went with the process
 
 
 def test_equal_runs_write_equal_files(tmp_path):
