@@ -48,7 +48,7 @@ def decode(text: bytes, place: str) -> np.ndarray:
 def read_tsv(path: Path, wanted: Mapping[tuple[str, str], int]) -> Iterator[View]:
     "Row, place and views (36, dim) of the viewpoints `wanted` ((scan, viewpoint) -> row), in the order of the file."
     key = {f'{scan}\t{viewpoint}'.encode(): row for (scan, viewpoint), row in wanted.items()}
-    with open(path, 'rb') as file, tqdm(total=path.stat().st_size, desc=path.name, unit='B', unit_scale=True, leave=False, disable=None) as bar:
+    with open(path, 'rb') as file, tqdm(total=path.stat().st_size, desc=path.name, unit='B', unit_scale=True, leave=False) as bar:
         for number, line in enumerate(iter(partial(file.readline, LONGEST), b''), 1):
             bar.update(len(line))
             place, fields = f'{path}, line {number}', line.rstrip(b'\r\n').split(b'\t')
@@ -67,7 +67,7 @@ def read_hdf5(path: Path, wanted: Mapping[tuple[str, str], int]) -> Iterator[Vie
     try: file = h5py.File(path, 'r')
     except OSError as error: raise ValueError(f'{path}: not a whole HDF5 file ({error}); fetch it again') from None
     with file:
-        for (scan, viewpoint), row in tqdm(wanted.items(), desc=path.name, unit='viewpoint', leave=False, disable=None):
+        for (scan, viewpoint), row in tqdm(wanted.items(), desc=path.name, unit='viewpoint', leave=False):
             place = f'{path}, dataset {scan}_{viewpoint}'
             try:
                 data = file.get(f'{scan}_{viewpoint}')

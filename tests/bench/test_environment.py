@@ -2,6 +2,7 @@
 
 Both produce the same fields (panorama of twelve headings, padded candidates, mask, heading); the peer keeps one Python object an episode and rebuilds
 its candidates each step. The table is in rounds of STEPS steps of the whole batch; `steps_per_second` stands in the extra info and is printed.
+The last rows tell what view features cost a batch of 64 demonstrations of 7 steps: their gather, and the passes of the policy with and without them.
 """
 import time
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from nl_irl.environment import Environment, moves, observe, panorama, step
+from nl_irl.environment import Environment, State, moves, observe, panorama, rows, step
+from nl_irl.models.policy import GEOMETRY, Policy, PolicyConfig
 from nl_irl.worlds.houses import houses
 
 STEPS = 20
@@ -94,3 +96,48 @@ def test_plain_python(benchmark, world, batch):
             {k: np.stack([o[k] for o in seen]) for k in seen[0]}
             for e in episodes: e.step(1)
     timed(benchmark, run, 'plain Python', batch)
+
+
+DIM, EPISODES, TIME, WORDS = 2048, 64, 7, 30
+
+
+@pytest.fixture(scope='module')
+def mapped(world, tmp_path_factory):
+    "(viewpoint, 12, 2048) and (viewpoint, 36, 2048) float16, mapped into memory and in the page cache."
+    def table(views):
+        path = tmp_path_factory.mktemp('features')/f'{views}.npy'
+        np.save(path, np.random.default_rng(0).random((len(world.ids), views, DIM), np.float32).astype(np.float16))
+        return np.load(path, mmap_mode='r').view(np.ndarray)
+    return {views: table(views) for views in (12, 36)}
+
+
+@pytest.mark.parametrize('what', ['gather 12', 'gather 36, then mean', 'observe', 'observe, features', 'forward', 'forward, features',
+                                  'update', 'update, features'])
+def test_view_features(benchmark, world, mapped, what):
+    features = mapped[12] if 'features' in what or 'gather' in what else None
+    env = Environment(world, features=features)
+    rng = np.random.default_rng(0)
+    place = torch.as_tensor(rng.integers(len(world.ids), size=(EPISODES, TIME)))
+    state = State(place, torch.rand(place.shape), torch.zeros(place.shape), torch.zeros(place.shape, dtype=torch.bool))
+    policy = Policy(PolicyConfig(words=1000, labels=len(world.labels), features=0 if features is None else DIM))
+    tokens, came, seen = torch.randint(1, 1000, (EPISODES, WORDS)), torch.zeros(EPISODES, TIME, GEOMETRY), observe(env, state)
+    whole = torch.as_tensor(mapped[36].copy()) if '36' in what else None
+
+    @torch.no_grad()
+    def forward(): policy(policy.listen(tokens), seen, came)
+
+    def update():
+        policy(policy.listen(tokens), seen, came).logits.exp().sum().backward()
+        policy.zero_grad()
+
+    run = {'gather 12': lambda: rows(env.feature, place), 'observe': lambda: observe(env, state), 'forward': forward, 'update': update,
+           'gather 36': lambda: rows(whole, place).view(EPISODES, TIME, 3, 12, DIM).mean(2)}[what.split(',')[0]]
+    policy.train('update' in what)
+    spent = []
+    def once():
+        before = time.process_time()
+        run()
+        spent.append(time.process_time() - before)
+    benchmark.pedantic(once, rounds=9, warmup_rounds=2)
+    benchmark.extra_info['milliseconds'] = round(1e3 * float(np.median(spent[2:])), 2)
+    print(f"\n{what}: {benchmark.extra_info['milliseconds']} CPU-ms for {EPISODES} x {TIME} steps")
