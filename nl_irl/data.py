@@ -61,7 +61,8 @@ def need(folder: Path, *paths: str) -> None:
     if not missing: return
     found = 'lacks' if folder.is_dir() else f'{"is no folder" if folder.exists() else "does not exist"}, so it lacks'
     lines = ''.join(f'\n  {p.path}: {absence(folder/p.path)}from {p.source}' for p in missing)
-    raise ValueError(f'{folder} {found}:{lines}\nPut them there, or name the folder that has them with --data or {VARIABLE}; `nl-irl data` checks it.')
+    raise ValueError(f'{folder} {found}:{lines}\nPut them there, or name the folder that has them with --data (experiments: -p data FOLDER) or {VARIABLE}; '
+                     '`nl-irl data` checks it.')
 
 def present(path: Path) -> bool:
     "Whether the part `path` is there: a file where it ends in .json, else a folder with JSON files."
