@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from collections import Counter
 
 import h5py
@@ -232,6 +233,19 @@ def test_what_a_killed_conversion_left_is_removed(tmp_path, cache, world):
     with_text(left/'other.npy', b'')
     assert np.array_equal(load_features(world, path).views, views().astype(np.float16))
     assert not left.exists() and sorted(p.name for p in folder.iterdir()) == ['headings.npy', 'manifest.json', 'views.npy']
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    n, data = 200, views(256)
+    a, ids = np.arange(n - 1), [f'v{i}' for i in range(n)]
+    world = blind('long', ids, np.arange(n)[:, None] * [0., 2, 0], np.concatenate([np.stack([a, a + 1], 1), np.stack([a + 1, a], 1)]))
+    path = write_tsv(tmp_path/'x.tsv', [data[i % 3] for i in range(n)], ids)
+    tracemalloc.start()
+    features = load_features(world, path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(features.views[-1], data[(n - 1) % 3].astype(np.float16))
+    assert path.stat().st_size > 9e6 and features.views.nbytes > 3e6 and peak < 2e6
 
 
 READ = textwrap.dedent('''
