@@ -128,6 +128,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'nl_irl.gym.asked_for': ('gym.html#asked_for', 'nl_irl/gym.py'),
                             'nl_irl.gym.info': ('gym.html#info', 'nl_irl/gym.py'),
                             'nl_irl.gym.instructions': ('gym.html#instructions', 'nl_irl/gym.py'),
+                            'nl_irl.gym.limits': ('gym.html#limits', 'nl_irl/gym.py'),
                             'nl_irl.gym.make_named': ('gym.html#make_named', 'nl_irl/gym.py'),
                             'nl_irl.gym.observation': ('gym.html#observation', 'nl_irl/gym.py'),
                             'nl_irl.gym.seen_spaces': ('gym.html#seen_spaces', 'nl_irl/gym.py'),

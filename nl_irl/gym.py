@@ -28,9 +28,9 @@ from .worlds.r2r import episodes as r2r_episodes, load_r2r
 from .worlds.tables import HEADINGS, World, distance_between
 
 # %% auto #0
-__all__ = ['Reward', 'LETTERS', 'ORDERS', 'NAMED', 'Progress', 'success', 'instructions', 'seen_spaces', 'view', 'Navigation',
-           'act', 'observation', 'info', 'spell', 'Order', 'asked_for', 'NavigationEnv', 'NavigationVectorEnv',
-           'source', 'split_of', 'make_named']
+__all__ = ['Reward', 'LETTERS', 'ORDERS', 'NAMED', 'Progress', 'success', 'limits', 'instructions', 'seen_spaces', 'view',
+           'Navigation', 'act', 'observation', 'info', 'spell', 'Order', 'asked_for', 'NavigationEnv',
+           'NavigationVectorEnv', 'source', 'split_of', 'make_named']
 
 # %% ../nbs/43_gym.ipynb #c004
 class Progress(NamedTuple):
@@ -69,25 +69,27 @@ def success(world: World, episodes: Sequence[Episode]) -> Reward:
 # %% ../nbs/43_gym.ipynb #c008
 LETTERS = 1000                                                  # of an instruction as text, or more where one is longer
 
+def limits(dtype: type) -> tuple[float, float]: return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+
 def instructions(tasks: Sequence[Task], encoder: TextEncoder | None, words: int) -> tuple[np.ndarray, spaces.Space]:
-    "The tasks' instructions and the space of one: texts without an `encoder`, else (task, words) int64 or (task, words, width) float, padded with 0."
+    "The tasks' instructions and the space of one: texts without an `encoder`, else (task, words) int64 or (task, words, width) float32, padded with 0."
     texts = [t.text for t in tasks]
     if encoder is None:
         charset = ''.join(sorted(set(string.printable).union(*texts)))
         return np.array(texts, object), spaces.Text(max(LETTERS, *map(len, texts)), charset=charset)
     made = np.asarray(encoder.encode(texts, words))
-    table = np.zeros((len(made), words, *made.shape[2:]), made.dtype)
+    table = np.zeros((len(made), words, *made.shape[2:]), np.int64 if made.ndim == 2 else np.float32)
     table[:, :made.shape[1]] = made
-    if made.ndim == 3: return table, spaces.Box(min(float(table.min()), -1.), max(float(table.max()), 1.), table.shape[1:], table.dtype)
+    if made.ndim == 3: return table, spaces.Box(*limits(np.float32), table.shape[1:], np.float32)
     last = len(encoder) - 1 if isinstance(encoder, Sized) else int(table.max())
-    return table, spaces.Box(0, max(last, 1), table.shape[1:], table.dtype)
+    return table, spaces.Box(0, max(last, 1), table.shape[1:], np.int64)
 
 def seen_spaces(env: Environment, seen: Mapping[str, np.ndarray], heading: np.ndarray) -> dict[str, spaces.Space]:
     "The space of each field of `seen` (batch, ...), in `env` with episodes that start along `heading`."
     rounding = 1.001
     bound = {'label': (0, max(len(env.world.labels) - 1, 1)), 'weight': (0, max(float(env.weight.max()), 1)),
              'heading': (min(heading.min(), 0), max(heading.max(), 2 * np.pi)), 'candidate': (-rounding, max(float(env.edge.max()), rounding)),
-             'direction': (0, HEADINGS - 1), 'open': (0, 1), 'feature': (float(np.finfo(np.float16).min), float(np.finfo(np.float16).max))}
+             'direction': (0, HEADINGS - 1), 'open': (0, 1), 'feature': limits(np.float16)}
     box = lambda name, x: spaces.MultiBinary(x.shape[1:]) if name == 'open' else spaces.Box(*bound[name], x.shape[1:], x.dtype.type)
     return {name: box(name, x) for name, x in seen.items()}
 
@@ -128,7 +130,8 @@ class Navigation:
 def act(walk: Navigation, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Reward, terminated and truncated (agents,) after `action` (agents,); 0, False and False for those that had ended. ValueError for no action."
     p, action = walk.progress, torch.as_tensor(np.asarray(action), dtype=torch.int64, device=walk.env.device)
-    require(bool(((action >= 0) & (action < walk.actions.n)).all()), f'actions must lie in 0 to {walk.actions.n - 1}, got {action.tolist()}')
+    require(action.shape == walk.agent.shape and bool(((action >= 0) & (action < walk.actions.n)).all()),
+            f'actions must be {len(walk.agent)} of 0 to {walk.actions.n - 1}, got {action.tolist()}')
     going = ~p.ended
     valid = going & rows(walk.env.open, walk.state.viewpoint).gather(1, action[:, None])[:, 0]
     walk.state = State(*(torch.where(valid, new, old) for new, old in zip(step(walk.env, walk.state, action), walk.state)))
@@ -140,6 +143,7 @@ def act(walk: Navigation, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     truncated = going & ~terminated & (p.time == walk.horizon)
     p.ended.logical_or_(terminated | truncated)
     reward = torch.zeros(len(going)) if walk.reward is None else torch.as_tensor(walk.reward(p)).detach().cpu()
+    require(reward.shape == going.shape, f'a reward must be a number an agent, ({len(going)},), got {tuple(reward.shape)}')
     return np.where(going.cpu(), reward.double(), 0.), terminated.cpu().numpy(), truncated.cpu().numpy()
 
 def observation(walk: Navigation) -> dict[str, Any]:
