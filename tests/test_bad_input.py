@@ -296,6 +296,20 @@ def test_the_console_script(folder, name):
     assert done.stderr.startswith('nl-irl: ') and 'Traceback' not in done.stderr and 'File "' not in done.stderr, done.stderr
 
 
+def test_bad_data_in_an_experiment(folder, capfd):
+    "What a cell refuses ends like what the command line refuses: status 2 and its sentence; the run folder holds no run."
+    CASES['boxes: view 36'][0](folder)
+    sources = {'parameters': "data = ''\nout = ''", 'body': 'from nl_irl.worlds.r2r import load_r2r\nload_r2r(data)'}
+    cells = [dict(id=tag, cell_type='code', metadata={'tags': [tag]}, source=source, outputs=[], execution_count=None) for tag, source in sources.items()]
+    kernel = {'name': 'python3', 'language': 'python', 'display_name': 'Python'}
+    write(folder, 'own.ipynb', dict(cells=cells, metadata={'kernelspec': kernel}, nbformat=4, nbformat_minor=5))
+    with pytest.raises(SystemExit) as end: main(['run', 'own.ipynb', '-p', 'data', '.', '--out', 'run'])
+    out, said = capfd.readouterr()
+    assert end.value.code == 2 and not out and 'Traceback' not in said and 'failed' not in said
+    assert f"nl-irl: {BOX}: object '7' has visible_pos [36], expected a list of views, 0 to 35" in said
+    assert not {'config.json', 'manifest.json', 'notebook.ipynb'} & {p.name for p in (folder / 'run').iterdir()}
+
+
 # Output
 
 @pytest.mark.parametrize('out', ['r2r', f'{MINE}/sub.json', f'{MINE}/new/sub.json'])
@@ -424,7 +438,7 @@ def sound(world):
 
 
 READERS = {GRAPH: lambda folder, world: sound(build_r2r(folder, True)), BOX: lambda folder, world: sound(build_r2r(folder, True)),
-           SEEN: lambda folder, world: episodes(folder, 'val_seen', world), TRAIN: lambda folder, world: sound(build_r2r(folder, True)),
+           SEEN: lambda folder, world: episodes(folder, 'val_seen', world),
            MINE: lambda folder, world: read_submission(folder / MINE, world, episodes(folder, 'val_seen', world))}
 ODD = ['null', 'true', 'false', '0', '-1', '1.5', '1' * 30, '-1e300', '1e999', 'NaN', '-Infinity', '""', '"a"', r'"\u0000"', r'"\ud800"', '"../x"',
        '[]', '[[]]', '{}', '{"a": 1}', DEEP, f'"{"x" * 5000}"']
