@@ -27,8 +27,8 @@ from .runs import PACKAGE, PROGRESS, Run, check_saved, code_checksum, difference
 from .types import require
 
 # %% auto #0
-__all__ = ['MADE', 'REQUEST', 'KERNEL', 'MISTAKES', 'experiments', 'find_experiment', 'Parameter', 'notebook_parameters',
-           'settle', 'read_request', 'recorded', 'changes', 'settled', 'claim', 'ExperimentFailed', 'Stopped',
+__all__ = ['MADE', 'REQUEST', 'LEFT', 'KERNEL', 'MISTAKES', 'experiments', 'find_experiment', 'Parameter', 'notebook_parameters',
+           'settle', 'read_request', 'recorded', 'changes', 'tidy', 'settled', 'claim', 'ExperimentFailed', 'Stopped',
            'kernel_manager', 'passing_on', 'send', 'shown', 'execute', 'explained', 'carry_out', 'run_experiment',
            'spelled', 'made_by', 'resume_experiment']
 
@@ -119,14 +119,21 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return ', '.join(names.get(found, found) for found in differences(old, new))
 
 # %% ../nbs/61_experiment.ipynb #c013
+LEFT = ('snapshots', 'partial.ipynb', '.progress')          # by a kill right after the manifest was written
+
+def tidy(folder: Path) -> None:
+    "Put away what a finished run in `folder` has no use for."
+    shutil.rmtree(folder/'snapshots', ignore_errors=True)
+    if (folder/'partial.ipynb').exists(): os.replace(folder/'partial.ipynb', folder/'notebook.ipynb')
+    (folder/'.progress').unlink(missing_ok=True)
+
 def settled(folder: Path) -> Literal['cut off', 'finished']:
     "How far the run in `folder` came, after checking what it wrote; a `ValueError` names what is not as it was."
     run = Run.open(folder)
     if not run.finished:
         check_saved(folder)
         return 'cut off'
-    shutil.rmtree(folder/'snapshots', ignore_errors=True)                                # a kill right after the manifest leaves them, and the notebook
-    if (folder/'partial.ipynb').exists(): os.replace(folder/'partial.ipynb', folder/'notebook.ipynb')
+    if any((folder/name).exists() for name in LEFT): tidy(folder)
     return 'finished'
 
 def claim(folder: Path, request: dict[str, Any], *, replace: bool) -> Literal['new', 'cut off', 'finished']:
@@ -307,6 +314,8 @@ def resume_experiment(out: Path | str) -> Run:
     request, known = read_request(folder), experiments()
     if (folder/'manifest.json').exists():
         print(f'{folder} has finished', file=sys.stderr)
+        if any((folder/name).exists() for name in LEFT):
+            with lock(folder, name='.runner'): tidy(folder)
         return Run.open(folder)
     name = request['experiment']
     require(name in known, f'{folder}: was run from a notebook of your own: go on with {spelled(request, folder)}, giving {name} its full path')

@@ -225,7 +225,7 @@ def reopen(folder: Path, config: Mapping[str, Any]) -> None:
     require(not (folder/'manifest.json').exists(), f'{folder}: holds a run already; read it with Run.open, or choose another folder')
     changed = differences(*({k: v for k, v in c.items() if k != 'git'} for c in (old, config)))
     require(not changed, f'{folder}: holds an unfinished run that differs in {", ".join(changed)}; make them equal to resume it, or choose another folder')
-    for path in [*folder.glob('*.jsonl'), *folder.rglob('.*.tmp')]: path.unlink()
+    for path in folder.glob('*.jsonl'): path.unlink()
     shutil.rmtree(folder/'tensorboard', ignore_errors=True)
 
 # %% ../nbs/60_runs.ipynb #c021
@@ -251,6 +251,7 @@ class Recording(Run):
         folder = Path(folder or tempfile.mkdtemp(prefix='nl_irl-'))
         held = lock(folder)
         try:
+            for half_written in folder.rglob('.*.tmp'): half_written.unlink()
             config = json.loads(json.dumps({'format': FORMAT, 'parameters': dict(parameters)} | facts | provenance(), allow_nan=False))
             if (folder/'config.json').exists(): reopen(folder, config)
             else: write_json(folder/'config.json', config)

@@ -59,8 +59,10 @@ def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 def random_state() -> dict[str, Any]:
     "The states of the global generators of torch (CPU and CUDA), numpy and Python."
     kind, keys, *rest = np.random.get_state()                                                                        # noqa: NPY002
+    version, numbers, normal = random.getstate()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {'torch': torch.get_rng_state(), 'cuda': cuda, 'numpy': [kind, keys.tolist(), *rest], 'python': random.getstate()}
+    return {'torch': torch.get_rng_state(), 'cuda': cuda, 'numpy': [kind, torch.as_tensor(keys), *rest],
+            'python': [version, torch.tensor(numbers), normal]}
 
 def set_random_state(state: Mapping[str, Any]) -> None:
     "Let the global generators go on from `state`, as `random_state` gave it; a `ValueError` if it is of another number of CUDA devices."
@@ -68,8 +70,10 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     require(len(state['cuda']) == devices, f"the snapshot is of a machine with {len(state['cuda'])} CUDA devices, here are {devices}: resume there")
     torch.set_rng_state(state['torch'])
     if devices: torch.cuda.set_rng_state_all(state['cuda'])
-    np.random.set_state(tuple(state['numpy']))                                                                       # noqa: NPY002
-    random.setstate(tuple(tuple(x) if isinstance(x, list) else x for x in state['python']))
+    kind, keys, *rest = state['numpy']
+    np.random.set_state((kind, keys.numpy(), *rest))                                                                 # noqa: NPY002
+    version, numbers, normal = state['python']
+    random.setstate((version, tuple(numbers.tolist()), normal))
 
 # %% ../nbs/62_training.ipynb #c012
 @dataclass

@@ -152,12 +152,3 @@ def test_a_submission_scores_as_its_trajectories(says):
     mine, theirs = (json.loads(says('score', f, '--split', 'val_seen', '--json')[1]) for f in ('mine.json', folder/f'{GOLDEN}.json'))
     assert mine == pytest.approx(theirs, abs=1e-12)
     refused(says('submit', 'runs/r', '--split', 'test', '-o', 'x.json'), "no trajectories of 'cloned' on 'test'", 'val_seen')
-
-
-def test_two_runs_that_start_together_in_one_folder_both_finish(tmp_path):
-    command = [sys.executable, '-c', 'from nl_irl.cli import main; main()', 'run', 'imitation', '--out']
-    both = [subprocess.Popen([*command, tmp_path/name], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for name in 'ab']
-    said = [p.communicate(timeout=300)[0] for p in both]
-    assert [p.returncode for p in both] == [0, 0], said
-    assert all((tmp_path/name/'manifest.json').exists() for name in 'ab')
-    assert (tmp_path/'a'/'results.parquet').read_bytes() == (tmp_path/'b'/'results.parquet').read_bytes()
