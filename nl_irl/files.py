@@ -66,7 +66,7 @@ def read_json(path: Path | str) -> Any:
     except RecursionError: raise ValueError(f'{path}: lists nested too deeply for any data that is read here') from None
     except json.JSONDecodeError as error:
         raise ValueError(f'{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}; is the file complete?') from None
-    except ValueError as error: raise ValueError(f'{path}: {error}') from None                          # a number of thousands of digits
+    except ValueError: raise ValueError(f'{path}: holds a number of thousands of digits, which no data that is read here has') from None
 
 def is_number(value: Any, limit: float = 1e6) -> bool:
     "Whether a JSON `value` is a finite number of at most `limit`, either sign; True and False are none."

@@ -271,6 +271,7 @@ def test_one_sentence_and_nothing_left(folder, capsys, name):
             assert end.value.code == 2 and not out and said.count('nl-irl: ') == 1 and 'Traceback' not in said, said
     for word in words: assert any(w in said for w in word.split('|')), (word, said)
     assert len(said) < 400 or VARIABLE in said, said
+    if words[0].startswith(('connectivity', 'reverie', TRAIN)) and run in (load, score): assert 'nl-irl data' in said, said
     assert tree(folder) == before
     assert not [p for p in cache_folder().glob('*') if p.name.startswith('.')]
 

@@ -82,7 +82,7 @@ def read_building(path: Path | str) -> Building:
 def read_buildings(folder: Path | str) -> list[Building]:
     "Every building of a connectivity folder, in the order of their names."
     files = sorted(Path(folder).glob('*' + SUFFIX))
-    require(bool(files), f'{folder}: no *{SUFFIX} files; see `nl-irl data`')
+    require(bool(files), f'{folder}: no *{SUFFIX} files; put the buildings there')
     found, of = [read_building(file) for file in files], {}
     for file, building in zip(files, found):
         for id in building.scan.ids:

@@ -64,7 +64,7 @@ def read_records(file: Path | str) -> list[dict[str, Any]]:
             require(name in record, f'{file}: record {k} lacks {name!r} ({meaning})')
             require(fits(record[name]), f'{file}: record {k} has {name} {brief(record[name])}, expected {meaning}')
         first = seen.setdefault(str(record['path_id']), k)
-        require(first == k, f"{file}: records {first} and {k} have the same path_id {brief(record['path_id'])}")
+        require(first == k, f"{file}: records {first} and {k} have the same path_id {brief(record['path_id'])}; keep one")
     return records
 
 def split_records(folder: Path | str | None, split: str | Path) -> tuple[Path, list[dict[str, Any]]]:
@@ -148,5 +148,8 @@ def load_r2r(folder: Path | str | None = None, *, boxes: bool = True, far: bool 
     """
     path = data_folder(folder)
     need(path, 'connectivity', *['r2r/R2R_train.json', 'reverie/BBox'] * boxes)
-    world = cached_world(f'r2r-{source_key(path, boxes)[:16]}', lambda: build_r2r(path, boxes))
+    def build() -> World:
+        try: return build_r2r(path, boxes)
+        except ValueError as error: raise ValueError(f'{error} (`nl-irl data` tells what is damaged, and where to get it anew)') from None
+    world = cached_world(f'r2r-{source_key(path, boxes)[:16]}', build)
     return world if far else dataclasses.replace(world, far_label=None, far_weight=None)
