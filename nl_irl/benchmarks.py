@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
+import tomllib
 
 from .imitation import ImitationConfig
+from .models.landmarks import LandmarkConfig
 from .types import Episode, require
 from .worlds.house import House
 from .worlds.houses import houses
@@ -17,8 +20,7 @@ from .worlds.r2r import episodes as r2r_episodes, load_r2r
 from .worlds.tables import World
 
 # %% auto #0
-__all__ = ['WORLDS', 'TINY', 'SMOKE', 'SETTINGS', 'Benchmark', 'load_houses', 'load_rooms', 'load_benchmark', 'Settings',
-           'settings']
+__all__ = ['WORLDS', 'Benchmark', 'load_houses', 'load_rooms', 'load_benchmark', 'Settings', 'settings']
 
 # %% ../nbs/52_benchmarks.ipynb #c003
 @dataclass(frozen=True)
@@ -62,23 +64,18 @@ def load_benchmark(world: str, *, preset: str, data: Path | str | None = None, e
 # %% ../nbs/52_benchmarks.ipynb #c008
 @dataclass(frozen=True)
 class Settings:
-    "What an imitation experiment starts from, for one world and preset; `policy` holds fields of `PolicyConfig`."
-    policy: Mapping[str, float]         # the rest of `PolicyConfig` is as it comes
+    "What an imitation experiment starts from, for one world and preset."
+    policy: Mapping[str, float]         # fields of `PolicyConfig`; the rest is as it comes
+    landmarks: LandmarkConfig
     imitation: ImitationConfig
-    horizon: int = 14
-    minimum: int = 1
-
-TINY = dict(width=32, word_width=16, label_width=16, dropout=0.)
-SMOKE = ImitationConfig(updates=40, batch=32, warmup=5, checks=2)
-SETTINGS = {
-    ('houses', 'tiny'): Settings(TINY, SMOKE),
-    ('houses', 'demo'): Settings(dict(width=128, word_width=64, dropout=0.15, label_dropout=0.1), ImitationConfig(updates=1200, rate=2e-3, checks=5)),
-    ('houses', 'full'): Settings(dict(width=128, word_width=64, dropout=0.15, label_dropout=0.1), ImitationConfig(updates=3000, rate=2e-3)),
-    ('r2r', 'tiny'): Settings(TINY, SMOKE, horizon=10, minimum=5),
-    ('r2r', 'full'): Settings({}, ImitationConfig(updates=2200), horizon=10, minimum=5),
-}
+    horizon: int                        # the most actions that an agent takes
+    minimum: int                        # how often training must say a word for it to be known
 
 def settings(world: str, preset: str) -> Settings:
     "The settings for `world` and `preset`; a `ValueError` names those that there are."
-    require((world, preset) in SETTINGS, f'no settings for world {world!r} with preset {preset!r}; there are {sorted(SETTINGS)}')
-    return SETTINGS[world, preset]
+    known = {Path(f.name).stem: f for f in (resources.files('nl_irl')/'settings').iterdir() if f.name.endswith('.toml')}
+    require(world in known, f'no settings for world {world!r}; there are {sorted(known)}')
+    presets = tomllib.loads(known[world].read_text(encoding='utf-8'))
+    require(preset in presets, f'no settings for world {world!r} with preset {preset!r}; there are {sorted(presets)}')
+    found = presets[preset]
+    return Settings(found['policy'], LandmarkConfig(**found['landmarks']), ImitationConfig(**found['imitation']), found['horizon'], found['minimum'])

@@ -19,17 +19,17 @@ STOP = 0
 
 # %% auto #0
 __all__ = ['STOP', 'pool_rows', 'top_labels', 'panorama', 'State', 'Observation', 'feature_table', 'Environment', 'rows', 'moves',
-           'observe', 'step']
+           'beyond', 'observe', 'step']
 
 # %% ../nbs/35_environment.ipynb #c004
 def pool_rows(label: np.ndarray, weight: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
     "(viewpoint, 36, k) views -> (viewpoint, 12, top): for each heading the best weight of each label over its three views, largest first."
     v, _, k = label.shape
     by_heading = lambda x: x.reshape(v, ROWS, HEADINGS, k).transpose(0, 2, 1, 3).reshape(v * HEADINGS, ROWS * k)
-    return top_labels(by_heading(label), by_heading(weight), top, v)
+    return tuple(x.reshape(v, HEADINGS, -1) for x in top_labels(by_heading(label), by_heading(weight), top))
 
-def top_labels(label: np.ndarray, weight: np.ndarray, top: int, viewpoints: int) -> tuple[np.ndarray, np.ndarray]:
-    "(row, many) labels and weights, doubled labels among them -> (viewpoint, 12, top) without doubles, largest weight first."
+def top_labels(label: np.ndarray, weight: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    "(row, many) labels and weights, doubled labels among them -> (row, top) without doubles, largest weight first."
     order = np.lexsort((-weight.astype(np.float32), label), axis=1)
     label, weight = np.take_along_axis(label, order, 1), np.take_along_axis(weight, order, 1).astype(np.float32)
     weight[:, 1:][label[:, 1:] == label[:, :-1]] = 0
@@ -37,8 +37,7 @@ def top_labels(label: np.ndarray, weight: np.ndarray, top: int, viewpoints: int)
     best = np.argsort(-weight, axis=1, kind='stable')[:, :top]
     label, weight = np.take_along_axis(label, best, 1), np.take_along_axis(weight, best, 1)
     label[weight == 0] = 0
-    shape = (viewpoints, HEADINGS, -1)
-    return label.reshape(shape), weight.astype(np.float16).reshape(shape)
+    return label, weight.astype(np.float16)
 
 # %% ../nbs/35_environment.ipynb #c006
 def panorama(world: World, *, far: bool, top: int = 16) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +47,7 @@ def panorama(world: World, *, far: bool, top: int = 16) -> tuple[np.ndarray, np.
     if not far: return near
     other = pool_rows(world.far_label, world.far_weight, top)
     rows = [np.concatenate(pair, -1).reshape(-1, near[0].shape[-1] + other[0].shape[-1]) for pair in zip(near, other)]
-    return top_labels(*rows, top, len(world.ids))
+    return tuple(x.reshape(len(world.ids), HEADINGS, -1) for x in top_labels(*rows, top))
 
 # %% ../nbs/35_environment.ipynb #c008
 class State(NamedTuple):
@@ -67,6 +66,7 @@ class Observation(NamedTuple):
     direction: (..., degree) int64, the heading (0 to 11) in which each candidate lies.
     open: (..., 1 + degree) bool, the actions that exist: STOP first.
     feature: (..., 12, dim) float16, what an image network made of each heading; dim is 0 where the environment has no features.
+    beyond_label, beyond_weight: (..., degree, top), as label and weight, what each open move leads to shows; top is 0 without lookahead.
     """
     label: Tensor
     weight: Tensor
@@ -75,6 +75,8 @@ class Observation(NamedTuple):
     direction: Tensor
     open: Tensor
     feature: Tensor
+    beyond_label: Tensor
+    beyond_weight: Tensor
 
 # %% ../nbs/35_environment.ipynb #c009
 def feature_table(world: World, features: np.ndarray) -> Tensor:
@@ -88,15 +90,17 @@ def feature_table(world: World, features: np.ndarray) -> Tensor:
 class Environment:
     """The tables of `world` on `device`, and how a batch of agents moves in them.
 
-    `far` and `objects` are the switches of what agents see. `features`: (viewpoint, 12, dim), shown beside the objects; a table that is mapped
+    `far`, `lookahead` and `objects` are the switches of what agents see. `features`: (viewpoint, 12, dim), shown beside the objects; a table that is mapped
     into memory stays so on the CPU, and other devices take a copy.
     """
-    def __init__(self, world: World, *, device: torch.device | str = 'cpu', far: bool = False, objects: bool = True, top: int = 16,
-                 features: np.ndarray | None = None):
+    def __init__(self, world: World, *, device: torch.device | str = 'cpu', far: bool = False, objects: bool = True,
+                 lookahead: bool = False, top: int = 16, features: np.ndarray | None = None):
         label, weight = panorama(world, far=far, top=top)
         put = lambda x: torch.as_tensor(np.ascontiguousarray(x), device=device)
         self.world, self.device, self.far = world, torch.device(device), far
-        self.label, self.weight = put(label if objects else np.zeros_like(label)), put(weight if objects else np.zeros_like(weight))
+        if not objects: label, weight = np.zeros_like(label), np.zeros_like(weight)
+        self.label, self.weight, self.lookahead = put(label), put(weight), lookahead
+        self.place_label, self.place_weight = map(put, top_labels(label.reshape(len(label), -1), weight.reshape(len(weight), -1), 2 * top))
         self.neighbor = put(world.neighbor.astype(np.int64))
         heading, elevation, length = np.moveaxis(world.edge, -1, 0)
         self.edge = put(np.stack([np.sin(heading), np.cos(heading), np.sin(elevation), np.cos(elevation), length / 5], -1))
@@ -124,11 +128,17 @@ def moves(env: Environment, state: State) -> tuple[Tensor, Tensor, Tensor]:
     relative = torch.stack([s * cosine - c * sine, c * cosine + s * sine], -1)       # sin(a - b), cos(a - b)
     return torch.cat([relative, edge[..., 2:]], -1), rows(env.direction, state.viewpoint), rows(env.open, state.viewpoint)
 
+def beyond(env: Environment, here: Tensor) -> tuple[Tensor, Tensor]:
+    "The beyond_label and beyond_weight fields: nothing at all without lookahead, and nothing behind a move that does not exist."
+    there = rows(env.neighbor, here)
+    if not env.lookahead: return env.place_label.new_empty(*there.shape, 0), env.place_weight.new_empty(*there.shape, 0)
+    return rows(env.place_label, there.clamp(min=0)), rows(env.place_weight, there.clamp(min=0)) * (there >= 0)[..., None]
+
 def observe(env: Environment, state: State) -> Observation:
     "What agents in `state` see."
     here = state.viewpoint
     feature = env.weight.new_empty(*here.shape, HEADINGS, 0) if env.feature is None else rows(env.feature, here)
-    return Observation(rows(env.label, here), rows(env.weight, here), state.heading, *moves(env, state), feature)
+    return Observation(rows(env.label, here), rows(env.weight, here), state.heading, *moves(env, state), feature, *beyond(env, here))
 
 def step(env: Environment, state: State, action: Tensor) -> State:
     "Agents after `action` (0 stops, 1 + slot moves); who has stopped stays. An action that is not open is undefined: see `Observation.open`."

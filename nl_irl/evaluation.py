@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from .types import Episode, require
 from .worlds.tables import World
 
 # %% auto #0
-__all__ = ['results', 'sanity_agents', 'judge', 'compare', 'readable']
+__all__ = ['results', 'sanity_agents', 'judge', 'shuffled', 'retold', 'ablations', 'compare', 'readable']
 
 # %% ../nbs/51_evaluation.ipynb #c004
 def results(world: World, episodes: Sequence[Episode], paths: Sequence[np.ndarray], *, agent: str, split: str) -> pd.DataFrame:
@@ -44,6 +45,28 @@ def judge(policy: Policy, env: Environment, episodes: Sequence[Episode], encoder
     return results(env.world, episodes, [p for r in done for p in r.paths], agent=agent, split=split), done
 
 # %% ../nbs/51_evaluation.ipynb #c007
+def shuffled(episodes: Sequence[Episode], *, rng: np.random.Generator) -> list[Episode]:
+    "The same `episodes`, each told an instruction of another path of theirs."
+    texts: dict[str, list[str]] = {}
+    for e in episodes: texts.setdefault(e.path_id, []).append(e.task.text)
+    order = [list(texts)[k] for k in rng.permutation(len(texts))]
+    require(len(order) > 1, f'instructions of one path ({order[:1]}) cannot be shuffled')
+    other = dict(zip(order, np.roll(order, 1).tolist()))
+    return [retold(e, texts[other[e.path_id]][k % len(texts[other[e.path_id]])]) for k, e in enumerate(episodes)]
+
+def retold(episode: Episode, text: str) -> Episode:
+    "The same `episode`, told `text`."
+    return replace(episode, task=replace(episode.task, text=text))
+
+def ablations(policy: Policy, env: Environment, blind: Environment, episodes: Sequence[Episode], encoder: TextEncoder, *, split: str, horizon: int,
+              rng: np.random.Generator) -> pd.DataFrame:
+    "Results of `policy` with objects zeroed (in `blind`, which shows none), with instructions shuffled, and with none."
+    conditions = {'objects zeroed': (blind, episodes), 'instructions shuffled': (env, shuffled(episodes, rng=rng)),
+                  'no instructions': (env, [retold(e, '') for e in episodes])}
+    return pd.concat([judge(policy, where, told, encoder, agent=name, split=split, horizon=horizon)[0] for name, (where, told) in conditions.items()],
+                     ignore_index=True)
+
+# %% ../nbs/51_evaluation.ipynb #c010
 def compare(frame: pd.DataFrame, metrics: Sequence[str] = ('SR', 'SPL'), *, seed: int = 0) -> pd.DataFrame:
     "One row for each agent and split, in the order in which they come: episodes, and for each metric its mean, low and high (95 %)."
     def row(key: tuple[str, str], part: pd.DataFrame) -> dict[str, object]:

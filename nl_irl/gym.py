@@ -90,6 +90,7 @@ def seen_spaces(env: Environment, seen: Mapping[str, np.ndarray], heading: np.nd
     bound = {'label': (0, max(len(env.world.labels) - 1, 1)), 'weight': (0, max(float(env.weight.max()), 1)),
              'heading': (min(heading.min(), 0), max(heading.max(), 2 * np.pi)), 'candidate': (-rounding, max(float(env.edge.max()), rounding)),
              'direction': (0, HEADINGS - 1), 'open': (0, 1), 'feature': limits(np.float16)}
+    bound |= {'beyond_label': bound['label'], 'beyond_weight': bound['weight']}
     box = lambda name, x: spaces.MultiBinary(x.shape[1:]) if name == 'open' else spaces.Box(*bound[name], x.shape[1:], x.dtype.type)
     return {name: box(name, x) for name, x in seen.items()}
 

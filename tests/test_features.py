@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from nl_irl.environment import Environment, observe
-from nl_irl.imitation import batch_of, cloning_loss
+from nl_irl.imitation import batch_of, imitation_loss
 from nl_irl.models.policy import Eyes, Policy, PolicyConfig
 from nl_irl.rollout import run_episodes
 from nl_irl.text import build_vocabulary
@@ -349,7 +349,7 @@ def learn(world, episodes, table, updates=60):
     env, data, optimizer = Environment(world, features=table), batch_of(world, episodes, vocabulary), torch.optim.Adam(policy.parameters(), 1e-2)
     for _ in range(updates):
         optimizer.zero_grad()
-        cloning_loss(policy, env, data)[0].backward()
+        imitation_loss(policy, env, data)[0].backward()
         optimizer.step()
     torch.set_num_threads(before)
     return policy, vocabulary

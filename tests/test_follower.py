@@ -9,7 +9,7 @@ from nl_irl.agents import random_heading, shortest_paths
 from nl_irl.benchmarks import load_benchmark
 from nl_irl.environment import HEADINGS, Environment, Observation
 from nl_irl.evaluation import judge, results
-from nl_irl.imitation import Batch, Cloning, ImitationConfig, batch_of
+from nl_irl.imitation import Batch, Imitation, ImitationConfig, batch_of
 from nl_irl.models.policy import Policy, PolicyConfig
 from nl_irl.rollout import Questions, run_episodes
 from nl_irl.text import build_vocabulary
@@ -55,7 +55,7 @@ def turned(bench, quarters):
 
 def test_a_policy_is_given_nothing_of_the_answer():
     assert Questions._fields == ('tokens', 'start', 'heading')
-    assert Observation._fields == ('label', 'weight', 'heading', 'candidate', 'direction', 'open', 'feature')
+    assert Observation._fields == ('label', 'weight', 'heading', 'candidate', 'direction', 'open', 'feature', 'beyond_label', 'beyond_weight')
     assert set(Task.__dataclass_fields__) == {'id', 'scan', 'start', 'heading', 'text'}
 
 
@@ -74,9 +74,9 @@ def test_a_turned_house_gives_the_same_routes_and_scores(bench, vocabulary, quar
 def test_the_same_seed_learns_the_same_bits(bench, vocabulary):
     def learn(seed):
         policy, env = small_policy(bench, vocabulary, seed), Environment(bench.world)
-        cloning = Cloning(policy, env, batch_of(bench.world, bench.splits['train'], vocabulary), ImitationConfig(updates=4, batch=16, checks=1),
-                          rng=np.random.default_rng(seed))
-        for _ in range(4): cloning.update()
+        imitation = Imitation(policy, env, batch_of(bench.world, bench.splits['train'], vocabulary), ImitationConfig(updates=4, batch=16, checks=1),
+                              horizon=8, rng=np.random.default_rng(seed), generator=torch.Generator().manual_seed(seed))
+        for _ in range(4): imitation.update()
         return torch.cat([p.detach().flatten() for p in policy.parameters()])
     assert torch.equal(learn(1), learn(1)) and not torch.equal(learn(1), learn(2))
 
@@ -111,7 +111,8 @@ def test_a_loss_that_is_not_finite_stops_training_and_says_where(bench, vocabula
     policy, data = small_policy(bench, vocabulary), batch_of(bench.world, bench.splits['train'], vocabulary)
     with torch.no_grad(): policy.want.weight.fill_(torch.nan)
     with pytest.raises(FloatingPointError, match='update 1'):
-        Cloning(policy, Environment(bench.world), Batch(*data), ImitationConfig(updates=2, checks=1), rng=np.random.default_rng(0)).update()
+        Imitation(policy, Environment(bench.world), Batch(*data), ImitationConfig(updates=2, checks=1, student=0), horizon=8,
+                  rng=np.random.default_rng(0), generator=torch.Generator()).update()
 
 
 def test_sanity_agents_frame_every_split(bench):

@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..environment import Observation
+from .landmarks import Landmarks
+from ..types import require
 from ..worlds.tables import HEADINGS
 
 GEOMETRY = 5                                                    # width of Observation.candidate
 
 # %% auto #0
-__all__ = ['GEOMETRY', 'PolicyConfig', 'Sentence', 'Listener', 'attend', 'Eyes', 'Memory', 'Decision', 'Policy']
+__all__ = ['GEOMETRY', 'MATCHES', 'PolicyConfig', 'Sentence', 'Listener', 'attend', 'Sight', 'Eyes', 'Memory', 'Decision',
+           'Matcher', 'Policy']
 
 # %% ../../nbs/40_policy.ipynb #c003
 @dataclass(frozen=True)
@@ -32,31 +35,38 @@ class PolicyConfig:
     label_width: int = 64       # of what one heading shows
     dropout: float = 0.35       # of words and of recurrent states
     label_dropout: float = 0.2  # share of the seen labels that a training step hides
+    landmark_width: int = 64    # of the landmark vectors of words and labels
     features: int = 0           # width of the features that a heading shows, where the environment has them
+    lookahead: bool = False     # whether the environment shows what each move leads to
 
 # %% ../../nbs/40_policy.ipynb #c005
 class Sentence(NamedTuple):
-    "context: (batch, word, width) words in context; embedding: (batch, word, word_width) words by themselves; known: (batch, word) bool, not padding."
+    """What a policy heard.
+
+    context: (batch, word, width) words in context.  embedding: (batch, word, word_width) words by themselves.
+    landmark: (batch, word, landmark_width) what each word may speak of.  known: (batch, word) bool, not padding.
+    """
     context: Tensor
     embedding: Tensor
+    landmark: Tensor
     known: Tensor
 
 class Listener(nn.Module):
-    "tokens (batch, word) int64, or (batch, word, vectors) float -> `Sentence`."
+    "tokens (batch, word) int64, or (batch, word, vectors) float -> the context, embedding and known of a `Sentence`."
     def __init__(self, config: PolicyConfig):
         super().__init__()
         self.word = nn.Linear(config.vectors, config.word_width) if config.vectors else nn.Embedding(config.words, config.word_width, padding_idx=0)
         self.onward, self.backward_ = (nn.LSTM(config.word_width, config.width // 2, batch_first=True) for _ in range(2))
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, tokens: Tensor) -> Sentence:
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         known = tokens.ne(0) if tokens.dim() == 2 else tokens.ne(0).any(-1)
         embedding = self.dropout(self.word(tokens))
         place = torch.arange(known.shape[1], device=known.device)
         mirror = (known.sum(1, keepdim=True) - 1 - place).where(known, place)[..., None]      # reverses each sentence within its length
         reverse = lambda x: x.gather(1, mirror.expand(-1, -1, x.shape[-1]))
         context = torch.cat([self.onward(embedding)[0], reverse(self.backward_(reverse(embedding))[0])], -1)
-        return Sentence(self.dropout(context), embedding, known)
+        return self.dropout(context), embedding, known
 
 # %% ../../nbs/40_policy.ipynb #c007
 def attend(query: Tensor, keys: Tensor, known: Tensor) -> Tensor:
@@ -65,35 +75,55 @@ def attend(query: Tensor, keys: Tensor, known: Tensor) -> Tensor:
     return score.masked_fill(~known[:, None], -torch.inf).softmax(-1)
 
 # %% ../../nbs/40_policy.ipynb #c009
+class Sight(NamedTuple):
+    """What a policy makes of an `Observation`.
+
+    shown: (..., 12, label_width) and landmark: (..., 12, landmark_width), what each heading shows, in learned and in landmark vectors.
+    around: (..., 4 * label_width), what lies ahead, right, behind and left.
+    beyond: (..., degree, label_width) and beyond_landmark: (..., degree, landmark_width), what each move leads to shows; zeros without lookahead.
+    """
+    shown: Tensor
+    landmark: Tensor
+    around: Tensor
+    beyond: Tensor
+    beyond_landmark: Tensor
+
+# %% ../../nbs/40_policy.ipynb #c010
 class Eyes(nn.Module):
-    "`Observation` -> what each heading shows (..., 12, label_width) and what lies ahead, right, behind and left (..., 4 * label_width)."
+    "`Observation` and (labels, landmark_width) landmark vectors -> `Sight`."
     def __init__(self, config: PolicyConfig):
         super().__init__()
+        self.config, self.dropout = config, nn.Dropout(config.dropout)
         self.label = nn.Embedding(config.labels, config.label_width, padding_idx=0)
-        self.hide, self.width = config.label_dropout, config.features
         if config.features: self.feature = nn.Linear(config.features, config.label_width)
-        self.dropout = nn.Dropout(config.dropout)
+
+    def look(self, label: Tensor, weight: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+        "(..., n, top) labels and weights -> (..., n, label_width) and (..., n, landmark_width), both from one `table`."
+        weight = weight.to(table.dtype)
+        if self.training: weight = weight * (torch.rand_like(weight) > self.config.label_dropout)
+        shape, top = label.shape[:-1], label.shape[-1]
+        if not top: return table.new_zeros(*shape, self.config.label_width), table.new_zeros(*shape, self.config.landmark_width)
+        bags = F.embedding_bag(label.reshape(-1, top).int(), table, per_sample_weights=weight.reshape(-1, top), mode='sum')
+        return bags.view(*shape, -1).split([self.config.label_width, self.config.landmark_width], -1)
 
     def project(self, feature: Tensor) -> Tensor:
         "(batch, ..., 12, features) -> (batch, ..., 12, label_width)."
-        feature = feature.to(self.feature.weight.dtype)
-        if self.training: feature = feature * self.dropout(feature.new_ones(len(feature), *[1] * (feature.dim() - 2), feature.shape[-1]))
+        feature = feature.to(self.feature.weight.dtype, copy=True)
+        if self.training: feature.mul_(self.dropout(feature.new_ones(len(feature), *[1] * (feature.dim() - 2), feature.shape[-1])))
         return self.feature(feature)
 
-    def forward(self, seen: Observation) -> tuple[Tensor, Tensor]:
-        label, weight = seen.label.int(), seen.weight.to(self.label.weight.dtype)
-        if self.training: weight = weight * (torch.rand_like(weight) > self.hide)
-        shape, top = label.shape[:-1], label.shape[-1]
-        shown = F.embedding_bag(label.view(-1, top), self.label.weight, per_sample_weights=weight.view(-1, top), mode='sum').view(*shape, -1)
-        if seen.feature.shape[-1] != self.width:
-            raise ValueError(f'the policy takes features of width {self.width}, the environment shows {seen.feature.shape[-1]}')
-        if self.width: shown = shown + self.project(seen.feature)
-        angle = torch.arange(HEADINGS, device=label.device) * (2 * torch.pi / HEADINGS) - seen.heading[..., None]
-        quarter = torch.arange(4, device=label.device)[:, None] * (torch.pi / 2)
+    def forward(self, seen: Observation, landmark: Tensor) -> Sight:
+        c, table = self.config, torch.cat([self.label.weight, landmark], 1)
+        require(seen.feature.shape[-1] == c.features, f'the policy takes features of width {c.features}, the environment shows {seen.feature.shape[-1]}')
+        require(bool(seen.beyond_label.shape[-1]) == c.lookahead, f'lookahead is {c.lookahead} in the policy and not in the environment: set both alike')
+        shown, marks = self.look(seen.label, seen.weight, table)
+        if c.features: shown = shown + self.project(seen.feature)
+        angle = torch.arange(HEADINGS, device=shown.device) * (2 * torch.pi / HEADINGS) - seen.heading[..., None]
+        quarter = torch.arange(4, device=shown.device)[:, None] * (torch.pi / 2)
         share = torch.cos(angle[..., None, :] - quarter).clamp(min=0)                            # (..., 4, 12)
-        return shown, (share @ shown / share.sum(-1, keepdim=True)).flatten(-2)
+        return Sight(shown, marks, (share @ shown / share.sum(-1, keepdim=True)).flatten(-2), *self.look(seen.beyond_label, seen.beyond_weight, table))
 
-# %% ../../nbs/40_policy.ipynb #c014
+# %% ../../nbs/40_policy.ipynb #c015
 class Memory(NamedTuple):
     "The states of the two recurrent layers, from which a running episode continues."
     notice: tuple[Tensor, Tensor]
@@ -105,42 +135,65 @@ class Decision(NamedTuple):
     attention: Tensor
     memory: Memory
 
-# %% ../../nbs/40_policy.ipynb #c015
+# %% ../../nbs/40_policy.ipynb #c016
+MATCHES = 4
+
+class Matcher(nn.Module):
+    "How well what is shown fits the words: those attended to now and those about the end, in learned and in landmark vectors."
+    def __init__(self, config: PolicyConfig):
+        super().__init__()
+        self.end = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.now, self.last = (nn.Linear(config.word_width, config.label_width, bias=False) for _ in range(2))
+
+    def forward(self, sentence: Sentence, attention: Tensor, *places: tuple[Tensor, Tensor]) -> list[Tensor]:
+        "attention (batch, time, word); places: shown (batch, time, n, label_width) and landmark (..., landmark_width) -> (batch, time, n, MATCHES) each."
+        end = attend(self.end.expand(len(attention), -1, -1), sentence.context, sentence.known)
+        steps = attention.shape[1]
+        wanted = [self.now(attention @ sentence.embedding), self.last(end @ sentence.embedding).expand(-1, steps, -1)]
+        marked = [attention @ sentence.landmark, (end @ sentence.landmark).expand(-1, steps, -1)]
+        dot = lambda table, query: (table @ query[..., None])[..., 0]
+        return [torch.stack([dot(shown, q) for q in wanted] + [dot(landmark, q) for q in marked], -1) for shown, landmark in places]
+
+# %% ../../nbs/40_policy.ipynb #c018
 class Policy(nn.Module):
-    "pi(action | what was seen so far, instruction); action 0 is STOP."
+    "pi(action | what was seen so far, instruction); action 0 is STOP. Its `landmarks` are learned beforehand (`LandmarkLearner`) and then kept."
     def __init__(self, config: PolicyConfig):
         super().__init__()
         c, self.config = config, config
-        self.listen, self.eyes, self.dropout = Listener(c), Eyes(c), nn.Dropout(c.dropout)
+        self.listener, self.eyes, self.match, self.dropout = Listener(c), Eyes(c), Matcher(c), nn.Dropout(c.dropout)
+        self.landmarks = Landmarks(c.words, c.labels, width=c.landmark_width, vectors=c.vectors).requires_grad_(False)
         self.notice = nn.LSTM(4 * c.label_width + GEOMETRY, c.width, batch_first=True)
         self.ask, self.ask_again = (nn.Linear(c.width, c.width) for _ in range(2))
         self.decide = nn.LSTM(2 * c.width + 4 * c.label_width, c.width, batch_first=True)
-        mind = 2 * c.width + c.word_width
-        self.candidate = nn.Sequential(nn.Linear(c.label_width + GEOMETRY, c.word_width), nn.ReLU(), nn.Linear(c.word_width, c.word_width))
-        self.want = nn.Linear(mind, c.word_width)
-        self.stop = nn.Sequential(nn.Linear(mind + 4 * c.label_width + 2, c.word_width), nn.ReLU(), nn.Linear(c.word_width, 1))
-        self.end = nn.Parameter(torch.zeros(1, 1, c.width))
-        self.match_now, self.match_end = (nn.Linear(c.word_width, c.label_width, bias=False) for _ in range(2))
+        mind, looks = 2 * c.width + c.word_width, 1 + c.lookahead
+        self.candidate = nn.Sequential(nn.Linear(looks * c.label_width + GEOMETRY, c.word_width), nn.ReLU(), nn.Linear(c.word_width, c.word_width))
+        self.want, self.trust = nn.Linear(mind, c.word_width), nn.Linear(looks * MATCHES, 1, bias=False)
+        self.stop = nn.Sequential(nn.Linear(mind + 4 * c.label_width + 2 * MATCHES, c.word_width), nn.ReLU(), nn.Linear(c.word_width, 1))
+        nn.init.ones_(self.trust.weight)
+
+    def listen(self, tokens: Tensor) -> Sentence:
+        "tokens: (batch, word) int64, or (batch, word, vectors) float."
+        context, embedding, known = self.listener(tokens)
+        return Sentence(context, embedding, self.landmarks.word(tokens), known)
 
     def forward(self, sentence: Sentence, seen: Observation, came: Tensor, memory: Memory | None = None) -> Decision:
         "`seen` over (batch, time); `came`: (batch, time, 5), the candidate row of the move that led to each step, 0 at the start."
-        shown, around = self.eyes(seen)
-        first, notice = self.notice(torch.cat([around, came], -1), memory and memory.notice)
+        sight = self.eyes(seen, self.landmarks.label.weight)
+        first, notice = self.notice(torch.cat([sight.around, came], -1), memory and memory.notice)
         first = self.dropout(first)
         heard = attend(self.ask(first), sentence.context, sentence.known) @ sentence.context
-        second, decide = self.decide(torch.cat([first, heard, around], -1), memory and memory.decide)
+        second, decide = self.decide(torch.cat([first, heard, sight.around], -1), memory and memory.decide)
         second = self.dropout(second)
         attention = attend(self.ask_again(second), sentence.context, sentence.known)
         mind = torch.cat([second, attention @ sentence.context, attention @ sentence.embedding], -1)
-        return Decision(self.logits(sentence, seen, shown, around, mind), attention, Memory(notice, decide))
+        return Decision(self.logits(sentence, seen, sight, mind, attention), attention, Memory(notice, decide))
 
-    def logits(self, sentence: Sentence, seen: Observation, shown: Tensor, around: Tensor, mind: Tensor) -> Tensor:
+    def logits(self, sentence: Sentence, seen: Observation, sight: Sight, mind: Tensor, attention: Tensor) -> Tensor:
         "(batch, time, 1 + degree) from what the agent has in `mind` (batch, time, 2 width + word_width) and sees."
-        end = attend(self.end.expand(len(shown), -1, -1), sentence.context, sentence.known) @ sentence.embedding
-        now = self.match_now(mind[..., -self.config.word_width:])
-        fits = torch.stack([(shown @ q[..., None])[..., 0] for q in (now, self.match_end(end).expand_as(now))], -1)     # (batch, time, 12, 2)
+        fits, beyond = self.match(sentence, attention, (sight.shown, sight.landmark), (sight.beyond, sight.beyond_landmark))
         along = lambda x: x.gather(-2, seen.direction[..., None].expand(*seen.direction.shape, x.shape[-1]))
-        candidate = self.candidate(torch.cat([along(shown), seen.candidate], -1))
-        go = (candidate @ self.want(mind)[..., None])[..., 0] / candidate.shape[-1] ** .5 + along(fits).sum(-1)
-        stop = self.stop(torch.cat([mind, around, fits.amax(-2)], -1))
+        ahead = lambda *here_and_there: torch.cat(here_and_there[:1 + self.config.lookahead], -1)
+        candidate = self.candidate(torch.cat([seen.candidate, ahead(along(sight.shown), sight.beyond)], -1))
+        go = (candidate @ self.want(mind)[..., None])[..., 0] / candidate.shape[-1] ** .5 + self.trust(ahead(along(fits), beyond))[..., 0]
+        stop = self.stop(torch.cat([mind, sight.around, fits.amax(-2), fits.sum(-2)], -1))
         return torch.cat([stop, go], -1).masked_fill(~seen.open, -torch.inf)
