@@ -18,9 +18,9 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
     'help_option_names': ['-h', '--help'], 'max_content_width': 110})
 
 # %% auto #0
-__all__ = ['app', 'Split', 'Data', 'Official', 'show_version', 'about', 'join_pairs', 'parse_parameters', 'print_scores',
-           'print_files', 'show', 'run', 'resume', 'report_command', 'paths_of', 'submit', 'score', 'data_command',
-           'requirement_facts', 'optional_facts', 'doctor', 'refusal', 'main']
+__all__ = ['app', 'COLUMNS', 'Split', 'Data', 'Official', 'show_version', 'about', 'join_pairs', 'parse_parameters',
+           'print_scores', 'print_files', 'show', 'run', 'resume', 'report_command', 'paths_of', 'submit', 'score',
+           'data_command', 'requirement_facts', 'optional_facts', 'doctor', 'refusal', 'main']
 
 # %% ../nbs/80_cli.ipynb #c003
 def show_version(wanted: bool) -> None:
@@ -65,6 +65,9 @@ def parse_parameters(experiment: str, texts: list[str]) -> dict[str, Any]:
     return {name: known[name].parse(value) if name in known else value for name, value in pairs}
 
 # %% ../nbs/80_cli.ipynb #c007
+COLUMNS = {'results': ('agent', 'split', 'level', 'id', 'path_id', 'TL', 'NE', 'SR', 'SPL'),             # of tables, that scores and reports are made of
+           'trajectories': ('agent', 'split', 'id', 'instruction', 'viewpoints', 'probabilities')}
+
 def print_scores(run: Run) -> None:
     "The run's success rate and SPL with 95 % intervals, split by split."
     from rich.box import SIMPLE_HEAD
@@ -89,7 +92,7 @@ def print_files(run: Run) -> None:
 
 def show(run: Run) -> None:
     "Print what a finished run found, with a report beside it."
-    if not (run.folder/'results.parquet').exists(): return print(f'finished: {run.folder}')
+    if not (run.folder/'results.parquet').exists() or not {*COLUMNS['results']} <= {*run.table('results')}: return print(f'finished: {run.folder}')
     if not (run.folder/'report.html').exists():             # one that is there is of this run: running anew removes it
         from nl_irl.report import report
         report([run.folder], run.folder/'report.html')
@@ -145,6 +148,10 @@ def report_command(runs: Annotated[list[Path], typer.Argument(metavar='RUN ...',
     The page holds its pictures and opens without a network.
     """
     from nl_irl.report import report
+    from nl_irl.runs import Run
+    for run in map(Run.open, runs):
+        for name, columns in COLUMNS.items():
+            if run.finished and (run.folder/f'{name}.parquet').exists(): run.table(name, columns)
     print(report(runs, out or (runs[0]/'report.html' if len(runs) == 1 else 'report.html')))
 
 Split = Annotated[str, typer.Option(metavar='SPLIT', help='train, val_seen, val_unseen, test ..., or a file in that format.')]
@@ -153,7 +160,7 @@ Official = Annotated[str, typer.Option(metavar='official|all', help='The first t
 
 def paths_of(run: Run, split: str, agent: str) -> dict[str, list[str]]:
     "The viewpoints that `agent` visited in each episode of `split`, by id; with agent '' the only one. A `ValueError` lists what there is."
-    table = run.table('trajectories')
+    table = run.table('trajectories', ('agent', 'split', 'id', 'viewpoints'))
     agents, splits = sorted(set(table.agent)), sorted(set(table.split))
     if not agent and len(agents) > 1: raise ValueError(f'{run.folder} has trajectories of {", ".join(agents)}: choose one with --agent')
     rows = table[(table.agent == (agent or agents[0])) & (table.split == split)]
@@ -176,8 +183,8 @@ def submit(run: Annotated[Path, typer.Argument(metavar='RUN', help='A run folder
     from nl_irl.runs import Run
     from nl_irl.scoring import write_submission
     from nl_irl.worlds.r2r import episodes, load_r2r
-    world = load_r2r(data or None, boxes=False)
-    paths, asked = paths_of(Run.open(run), split, agent), episodes(data or None, split, world, protocol)
+    paths, world = paths_of(Run.open(run), split, agent), load_r2r(data or None, boxes=False)
+    asked = episodes(data or None, split, world, protocol)
     missing = [e.task.id for e in asked if e.task.id not in paths]
     if missing: raise ValueError(f'{run} lacks {len(missing)} of {len(asked)} episodes of {split}, such as {missing[0]}; was it run with this protocol?')
     write_submission(out, world, asked, [paths[e.task.id] for e in asked])

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from .files import read_json, sha256, write_json
-from .runs import PACKAGE, PROGRESS, Run, check_saved, code_checksum, differences, lock
+from .runs import PACKAGE, PROGRESS, Run, check_saved, code_checksum, differences, lock, read_part
 from .types import require
 
 # %% auto #0
@@ -104,7 +104,7 @@ def read_request(folder: Path) -> dict[str, Any]:
     path = folder/'request.json'
     hint = '; a run that was recorded by hand goes on when its notebook is run again' * (folder/'config.json').exists()
     require(path.is_file(), f'{folder}: nl-irl run began no run there, it has no request.json{hint}')
-    request = read_json(path)
+    request = read_part(path)
     good = isinstance(request, dict) and all(isinstance(request.get(name), kind) for name, kind in REQUEST.items())
     require(good, f'{path}: not what nl-irl run writes; restore it, or choose another folder')
     return request

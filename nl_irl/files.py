@@ -97,6 +97,6 @@ def verify(folder: Path | str) -> dict[str, Any]:
     files = manifest.get('files') if isinstance(manifest, dict) else None
     if not isinstance(files, dict): raise ValueError(f'{folder}: its manifest.json lists no files; remake the folder')
     for name, expected in files.items():
-        if not (folder/name).is_file(): raise ValueError(f'{folder/name}: missing, though manifest.json lists it')
+        if not (folder/name).is_file(): raise ValueError(f'{folder/name}: missing, though manifest.json lists it; restore or remake it')
         if sha256(folder/name) != expected: raise ValueError(f'{folder/name}: its bytes differ from the checksum in manifest.json; restore or remake it')
     return manifest

@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import NoneType
@@ -39,8 +39,9 @@ FORMAT = 1                  # of run folders; a change that older code cannot re
 
 # %% auto #0
 __all__ = ['FORMAT', 'PACKAGE', 'DEPENDENCIES', 'TYPES', 'OPTIONAL', 'LISTED', 'PROGRESS', 'code_checksum', 'git_state',
-           'provenance', 'append_line', 'read_lines', 'lock', 'save_tensors', 'load_facts', 'checked', 'load_tensors',
-           'check_saved', 'read_config', 'Run', 'differences', 'reopen', 'Recording', 'finish', 'progress']
+           'provenance', 'append_line', 'read_lines', 'lock', 'save_tensors', 'read_part', 'load_facts', 'checked',
+           'load_tensors', 'check_saved', 'read_config', 'Run', 'differences', 'reopen', 'Recording', 'finish',
+           'progress']
 
 # %% ../nbs/60_runs.ipynb #c004
 PACKAGE = Path(importlib.util.find_spec('nl_irl').origin).parent
@@ -115,11 +116,16 @@ def save_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: 
     for old in folder.glob(f'{name}-{"?" * 12}.safetensors'):
         if old.name != file: old.unlink()
 
+def read_part(path: Path) -> Any:
+    "The value in a JSON file of a run; a `ValueError` names the file and the way out."
+    try: return read_json(path)
+    except ValueError as error: raise ValueError(f'{error}; restore it, or run again') from None
+
 def load_facts(folder: Path, name: str) -> dict[str, Any]:
     "What `name`.json says of a checkpoint: its file, sha256 and facts; a `ValueError` if there is none, or it says something else."
     there = sorted(p.stem for p in folder.glob('*.json'))
     require(name in there, f'{folder}: no checkpoint {name!r}; there are {there}')
-    about, kinds = read_json(folder/f'{name}.json'), {'file': str, 'sha256': str, 'facts': dict}
+    about, kinds = read_part(folder/f'{name}.json'), {'file': str, 'sha256': str, 'facts': dict}
     good = isinstance(about, dict) and all(isinstance(about.get(k), kind) for k, kind in kinds.items()) and Path(about['file']).name == about['file']
     require(good, f'{folder/name}.json: does not describe a checkpoint; restore or remake it')
     return about
@@ -154,7 +160,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     "What config.json of a run folder says; a `ValueError` if it is missing, of another format, or lacks something that every run says."
     path, again = folder/'config.json', 'restore it, or run again'
     require(path.is_file(), f'{folder}: not a run folder, it has no config.json')
-    config = read_json(path)
+    config = read_part(path)
     require(isinstance(config, dict) and 'format' in config, f'{path}: not the configuration of a run; {again}')
     made = config['format']
     require(made == FORMAT and type(made) is int, f'{path}: format {made!r}; this version reads {FORMAT}, so use the nl_irl that wrote it, or run again')
@@ -182,6 +188,7 @@ class Run:
         config = read_config(folder)
         try:
             if (folder/'manifest.json').exists():
+                read_part(folder/'manifest.json')
                 require('config.json' in verify(folder)['files'], f"{folder/'manifest.json'}: does not list config.json; restore or remake the run")
         except (KeyError, TypeError, AttributeError): raise ValueError(f"{folder/'manifest.json'}: no manifest; restore or remake the run") from None
         return Run(folder, config)
@@ -193,12 +200,16 @@ class Run:
         "What was logged: step and one column a scalar."
         return read_lines(self.folder/'metrics.jsonl')
 
-    def table(self, name: str) -> pd.DataFrame:
-        "The table `name`, as results or trajectories; a `ValueError` names those that there are."
+    def table(self, name: str, columns: Sequence[str] = ()) -> pd.DataFrame:
+        "The table `name`, as results or trajectories; a `ValueError` names those that there are, or which of `columns` it lacks."
         there = sorted(p.stem for p in self.folder.glob('*.parquet'))
         require(name in there, f'{self.folder}: no table {name!r}; there are {there}' + ('' if self.finished else ', and the run has not finished'))
-        try: return pd.read_parquet(self.folder/f'{name}.parquet')
-        except (ValueError, OSError) as error: raise ValueError(f'{self.folder}/{name}.parquet: no readable table ({error}); run again') from None
+        path = self.folder/f'{name}.parquet'
+        try: found = pd.read_parquet(path)
+        except (ValueError, OSError) as error: raise ValueError(f'{path}: no readable table ({error}); run again') from None
+        missing = [c for c in columns if c not in found]
+        require(not missing, f'{path}: lacks the columns {", ".join(missing)}; it has {", ".join(found)}, so write it as experiments/imitation does')
+        return found
 
     def checkpoints(self) -> dict[str, dict[str, Any]]:
         "The facts of each checkpoint by its name, those of earlier updates first."
