@@ -70,6 +70,7 @@ class Settings:
     imitation: ImitationConfig
     horizon: int                        # the most actions that an agent takes
     minimum: int                        # how often training must say a word for it to be known
+    mirror: bool                        # whether demonstrations come with their mirror images
 
 def settings(world: str, preset: str) -> Settings:
     "The settings for `world` and `preset`; a `ValueError` names those that there are."
@@ -78,4 +79,5 @@ def settings(world: str, preset: str) -> Settings:
     presets = tomllib.loads(known[world].read_text(encoding='utf-8'))
     require(preset in presets, f'no settings for world {world!r} with preset {preset!r}; there are {sorted(presets)}')
     found = presets[preset]
-    return Settings(found['policy'], LandmarkConfig(**found['landmarks']), ImitationConfig(**found['imitation']), found['horizon'], found['minimum'])
+    return Settings(found['policy'], LandmarkConfig(**found['landmarks']), ImitationConfig(**found['imitation']), found['horizon'], found['minimum'],
+                    found['mirror'])
