@@ -1,19 +1,23 @@
 """The instruction follower: what it is given, that it turns with the house, and that a seed decides everything."""
 import dataclasses
+import tomllib
 
 import numpy as np
 import pytest
 import torch
 
+from nl_irl import imitation
 from nl_irl.agents import random_heading, shortest_paths
-from nl_irl.benchmarks import load_benchmark
+from nl_irl.benchmarks import load_benchmark, settings
 from nl_irl.environment import HEADINGS, Environment, Observation
-from nl_irl.evaluation import judge, results
+from nl_irl.evaluation import ablations, judge, results, retold
 from nl_irl.imitation import Batch, Imitation, ImitationConfig, batch_of
 from nl_irl.models.policy import Policy, PolicyConfig
 from nl_irl.rollout import Questions, run_episodes
+from nl_irl.runs import PACKAGE
 from nl_irl.text import build_vocabulary
 from nl_irl.types import Task
+from nl_irl.worlds.mirror import mirror_episodes, with_mirror
 from nl_irl.worlds.tables import ROWS
 
 
@@ -74,11 +78,52 @@ def test_a_turned_house_gives_the_same_routes_and_scores(bench, vocabulary, quar
 def test_the_same_seed_learns_the_same_bits(bench, vocabulary):
     def learn(seed):
         policy, env = small_policy(bench, vocabulary, seed), Environment(bench.world)
-        imitation = Imitation(policy, env, batch_of(bench.world, bench.splits['train'], vocabulary), ImitationConfig(updates=4, batch=16, checks=1),
-                              horizon=8, rng=np.random.default_rng(seed), generator=torch.Generator().manual_seed(seed))
-        for _ in range(4): imitation.update()
+        learner = Imitation(policy, env, batch_of(bench.world, bench.splits['train'], vocabulary), ImitationConfig(updates=4, batch=16, checks=1),
+                            horizon=8, rng=np.random.default_rng(seed), generator=torch.Generator().manual_seed(seed))
+        for _ in range(4): learner.update()
         return torch.cat([p.detach().flatten() for p in policy.parameters()])
     assert torch.equal(learn(1), learn(1)) and not torch.equal(learn(1), learn(2))
+
+
+def test_a_mirror_image_scores_as_what_it_mirrors(bench):
+    world, episodes = with_mirror(bench.world), bench.splits['val_unseen']
+    walks = [np.array(p[:k % 3 + 2]) for k, p in enumerate(shortest_paths(bench.world, episodes))]                # some stop short
+    here = results(world, episodes, walks, agent='a', split='val_unseen')
+    there = results(world, mirror_episodes(episodes), [w + len(bench.world.ids) for w in walks], agent='a', split='val_unseen')
+    for metric in ('TL', 'SR', 'SPL', 'nDTW'): assert np.allclose(here[metric], there[metric]), metric
+    assert 0 < here.SR.mean() < 1
+
+
+def test_ablations_take_away_what_they_say(bench, vocabulary):
+    policy, env, blind = small_policy(bench, vocabulary), Environment(bench.world), Environment(bench.world, objects=False)
+    episodes = bench.splits['val_unseen']
+    found = ablations(policy, env, blind, episodes, vocabulary, split='val_unseen', horizon=8, rng=np.random.default_rng(0))
+    alone = lambda where, texts: judge(policy, where, [retold(e, t) for e, t in zip(episodes, texts)], vocabulary, agent='a', split='a', horizon=8)[0]
+    assert found[found.agent == 'objects zeroed'].TL.tolist() == alone(blind, [e.task.text for e in episodes]).TL.tolist()
+    assert found[found.agent == 'no instructions'].TL.tolist() == alone(env, ['' for _ in episodes]).TL.tolist()
+    assert len(found) == 3 * len(episodes) and found.groupby('agent').TL.sum().nunique() == 3
+
+
+def test_student_forcing_teaches_what_cloning_alone_does_not(bench, vocabulary):
+    "On the way that it went wrong, an agent is told the way back: steps off the demonstration enter the loss only with a share of student forcing."
+    env, data = Environment(bench.world), batch_of(bench.world, bench.splits['train'], vocabulary)
+    def astray(share):
+        learner = Imitation(small_policy(bench, vocabulary), env, data, ImitationConfig(updates=3, batch=16, checks=1, student=share), horizon=8,
+                            rng=np.random.default_rng(0), generator=torch.Generator().manual_seed(0))
+        seen = []
+        loss = imitation.imitation_loss
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(imitation, 'imitation_loss', lambda policy, env, batch: (seen.append(batch), loss(policy, env, batch))[1])
+            for _ in range(3): learner.update()
+        return [not torch.equal(b.action.where(b.target >= 0, -1), b.target) for b in seen]
+    assert not any(astray(0.)) and all(astray(1.))
+
+
+@pytest.mark.parametrize('world, preset', [(path.stem, preset) for path in sorted((PACKAGE/'settings').glob('*.toml'))
+                                           for preset in tomllib.loads(path.read_text(encoding='utf-8'))])
+def test_settings_name_what_there_is(world, preset):
+    found = settings(world, preset)
+    assert PolicyConfig(words=9, labels=9, **found.policy).width > 0 and found.imitation.checks > 0 and found.horizon > 0
 
 
 def test_batches_do_not_change_what_an_agent_does(bench, vocabulary):
