@@ -28,8 +28,8 @@ from .types import require
 
 # %% auto #0
 __all__ = ['MADE', 'REQUEST', 'LEFT', 'KERNEL', 'MISTAKES', 'experiments', 'find_experiment', 'Parameter', 'notebook_parameters',
-           'settle', 'read_request', 'recorded', 'changes', 'tidy', 'settled', 'claim', 'ExperimentFailed', 'Stopped',
-           'kernel_manager', 'passing_on', 'send', 'shown', 'execute', 'explained', 'carry_out', 'run_experiment',
+           'settle', 'read_request', 'recorded', 'changes', 'tidy', 'settled', 'claim', 'kernel_manager', 'passing_on',
+           'send', 'shown', 'ExperimentFailed', 'Stopped', 'execute', 'explained', 'carry_out', 'run_experiment',
            'spelled', 'made_by', 'resume_experiment']
 
 # %% ../nbs/61_experiment.ipynb #c004
@@ -74,11 +74,15 @@ class Parameter:
 # %% ../nbs/61_experiment.ipynb #c009
 def notebook_parameters(path: Path) -> dict[str, Parameter]:
     "The parameters of the notebook at `path`; a `ValueError` unless it has one cell tagged `parameters` that assigns literals, `out` among them."
-    cells = [c for c in read_json(path).get('cells', []) if 'parameters' in c.get('metadata', {}).get('tags', [])]
+    content = read_json(path)
+    try: cells = [c for c in content['cells'] if 'parameters' in c['metadata'].get('tags', []) and isinstance(''.join(c['source']), str)]
+    except (KeyError, TypeError, AttributeError): raise ValueError(f'{path}: not a notebook; give one that JupyterLab opens') from None
     require(len(cells) == 1, f'{path}: {len(cells)} cells tagged `parameters`, an experiment has one (in JupyterLab: Property Inspector, Cell Tags)')
     source, found = ''.join(cells[0]['source']), {}
-    comments = {t.start[0]: t.string.lstrip('# ') for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT}
-    for line in ast.parse(source).body:
+    try: lines, tokens = ast.parse(source).body, list(tokenize.generate_tokens(io.StringIO(source).readline))
+    except (SyntaxError, tokenize.TokenError) as error: raise ValueError(f'{path}: the parameters cell is not Python: {error}') from None
+    comments = {t.start[0]: t.string.lstrip('# ') for t in tokens if t.type == tokenize.COMMENT}
+    for line in lines:
         target = line.targets[0] if isinstance(line, ast.Assign) else getattr(line, 'target', None)
         try: found[target.id] = Parameter(target.id, ast.literal_eval(line.value), comments.get(line.end_lineno, ''))
         except (AttributeError, ValueError):
@@ -158,13 +162,6 @@ def claim(folder: Path, request: dict[str, Any], *, replace: bool) -> Literal['n
     return 'new'
 
 # %% ../nbs/61_experiment.ipynb #c016
-class ExperimentFailed(Exception):
-    "A cell of an experiment raised an error."
-
-class Stopped(Exception):
-    "A signal, its `number`, ended an experiment; `command` goes on with it."
-    def __init__(self, number: int, command: str): self.number, self.command = number, command
-
 KERNEL = '''
 import ctypes, os, runpy, signal, sys
 if sys.platform == 'linux': ctypes.CDLL(None).prctl(1, signal.SIGKILL)                  # PR_SET_PDEATHSIG; elsewhere ipykernel looks once a second
@@ -187,10 +184,14 @@ def kernel_manager(environment: Mapping[str, str], sockets: str) -> type:
         'kernel_spec': KernelSpec(argv=argv, display_name='Python 3', language='python', env=dict(environment)), 'transport': 'ipc',
         'ip': f'{sockets}/kernel', 'started': [], 'start_kernel': start_kernel})
 
+# %% ../nbs/61_experiment.ipynb #c018
 @contextmanager
 def passing_on(started: list[int]) -> Iterator[list[int]]:
-    "Within the `with` block SIGINT and SIGTERM interrupt the kernel whose process id is in `started`, so that it can save; yields the signals that came."
-    came, over, numbers = [], threading.Event(), (signal.SIGINT, signal.SIGTERM)
+    """Within the `with` block SIGINT, SIGTERM and SIGHUP interrupt the kernel whose process id is in `started`, so that it can save.
+
+    Yields the signals that came; those that this process ignores (under nohup, in the background) stay ignored.
+    """
+    came, over = [], threading.Event()
     def interrupt() -> None:
         for _ in range(20):                                                              # between two cells a kernel does not listen, so not only once
             send(started, signal.SIGINT)
@@ -201,8 +202,9 @@ def passing_on(started: list[int]) -> Iterator[list[int]]:
         if not started: raise KeyboardInterrupt
         if len(came) == 1: threading.Thread(target=interrupt, daemon=True).start()
         else: send(started, signal.SIGKILL)                                              # somebody is in a hurry
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
     main = threading.current_thread() is threading.main_thread()                         # only there can signals be heard
-    before = {n: signal.signal(n, hear) for n in numbers} if main else {}
+    before = {n: signal.signal(n, hear) for n in heard} if main else {}
     try: yield came
     finally:
         over.set()
@@ -213,7 +215,7 @@ def send(processes: list[int], number: int) -> None:
     for process in processes:
         with suppress(ProcessLookupError): os.kill(process, number)
 
-# %% ../nbs/61_experiment.ipynb #c018
+# %% ../nbs/61_experiment.ipynb #c020
 @contextmanager
 def shown(bars: Path, to: TextIO) -> Iterator[None]:
     "Copy what is written to the file `bars` to the stream `to`, until the `with` block ends."
@@ -236,7 +238,14 @@ def shown(bars: Path, to: TextIO) -> Iterator[None]:
         done.set(); thread.join()
         bars.unlink()
 
-# %% ../nbs/61_experiment.ipynb #c020
+# %% ../nbs/61_experiment.ipynb #c022
+class ExperimentFailed(Exception):
+    "A cell of an experiment raised an error."
+
+class Stopped(Exception):
+    "A signal, its `number`, ended an experiment; `command` goes on with it."
+    def __init__(self, number: int, command: str): self.number, self.command = number, command
+
 MISTAKES = {'ValueError', 'OSError', *(error.__name__ for error in OSError.__subclasses__())}           # of the user's, or the machine's; others are bugs
 
 def execute(path: Path, folder: Path, values: Mapping[str, Any], command: str) -> None:
@@ -251,8 +260,8 @@ def execute(path: Path, folder: Path, values: Mapping[str, Any], command: str) -
         with tempfile.TemporaryDirectory(prefix='nl_irl-') as sockets, shown(bars, sys.stderr):
             manager = kernel_manager({PROGRESS: str(bars)}, sockets)
             with passing_on(manager.started) as came:
-                papermill.execute_notebook(plain(path), plain(partial), dict(values), kernel_name='python3', progress_bar=False, stdout_file=sys.stdout,
-                                           kernel_manager_class=manager)
+                papermill.execute_notebook(plain(path), plain(partial), dict(values), kernel_name='python3', language='python', progress_bar=False,
+                                           stdout_file=sys.stdout, kernel_manager_class=manager)
     except (Exception, KeyboardInterrupt) as error:
         if came or isinstance(error, KeyboardInterrupt): raise Stopped(*(came or [signal.SIGINT])[:1], command) from None
         raise explained(error, path, folder, command) from None
@@ -268,6 +277,7 @@ def explained(error: Exception, path: Path, folder: Path, command: str) -> Excep
     if error.ename in MISTAKES: return ValueError(f'{error.evalue}\n({path.stem}, {where[0]}; {where[1]}{then})')
     return ExperimentFailed(f'{path.stem} failed in {where[0]}: {error.ename}: {error.evalue}\n{where[1]}')
 
+# %% ../nbs/61_experiment.ipynb #c023
 def carry_out(path: Path, folder: Path, request: dict[str, Any], *, replace: bool) -> Run:
     "The finished run of `request` in `folder`, by as much of the notebook at `path` as is left to do (errors: `claim`, `execute`)."
     with lock(folder, name='.runner'):
@@ -291,7 +301,7 @@ def run_experiment(name: str, parameters: Mapping[str, Any], out: Path | str, *,
                'parameters': settle(notebook_parameters(path), parameters, path.stem)}
     return carry_out(path, Path(out), request, replace=replace)
 
-# %% ../nbs/61_experiment.ipynb #c022
+# %% ../nbs/61_experiment.ipynb #c025
 def spelled(request: Mapping[str, Any], folder: Path, path: str = '') -> str:
     "The `nl-irl run` command that makes `request` in `folder`, by the experiment's name or from the notebook at `path`."
     text = lambda value: value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)

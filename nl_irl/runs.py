@@ -39,9 +39,9 @@ FORMAT = 1                  # of run folders; a change that older code cannot re
 
 # %% auto #0
 __all__ = ['FORMAT', 'PACKAGE', 'DEPENDENCIES', 'TYPES', 'OPTIONAL', 'LISTED', 'PROGRESS', 'code_checksum', 'git_state',
-           'provenance', 'append_line', 'read_lines', 'lock', 'save_tensors', 'read_part', 'load_facts', 'checked',
-           'load_tensors', 'check_saved', 'read_config', 'Run', 'differences', 'reopen', 'Recording', 'finish',
-           'progress']
+           'provenance', 'write_all', 'append_line', 'read_lines', 'lock', 'save_tensors', 'read_part', 'load_facts',
+           'checked', 'load_tensors', 'check_saved', 'read_config', 'read_table', 'Run', 'differences', 'prepare',
+           'board', 'Log', 'Recording', 'finish', 'progress']
 
 # %% ../nbs/60_runs.ipynb #c004
 PACKAGE = Path(importlib.util.find_spec('nl_irl').origin).parent
@@ -68,13 +68,17 @@ def provenance() -> dict[str, Any]:
     return {'code': code_checksum(), 'git': git_state(), 'threads': torch.get_num_threads(), 'versions': versions}
 
 # %% ../nbs/60_runs.ipynb #c007
+def write_all(file: BinaryIO, content: bytes) -> None:
+    "Write `content` to an unbuffered `file`; an `OSError` that names it where there is no room, or none for all of it."
+    why = 'no space is left'
+    try: written = file.write(content)
+    except OSError as error: written, why = -1, error.strerror
+    if written != len(content): raise OSError(f'{file.name}: cannot be written ({why}); make room for it, then resume the run')
+
 def append_line(file: BinaryIO, record: Mapping[str, Any]) -> None:
-    "Write `record` as one line of JSON to an unbuffered `file`, at once; numbers that are not finite become null."
+    "Write `record` as one line of JSON, at once; numbers that are not finite become null."
     clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-    line, why = (json.dumps(clean, allow_nan=False) + '\n').encode(), 'no space is left'
-    try: written = file.write(line)
-    except OSError as error: written, why = 0, error.strerror
-    if written != len(line): raise OSError(f'{file.name}: cannot be written ({why}); make room for it, then resume the run')
+    write_all(file, (json.dumps(clean, allow_nan=False) + '\n').encode())
 
 def read_lines(path: Path) -> pd.DataFrame:
     "One row a line; a last line that was cut off is left out, and any other that does not parse is a `ValueError` naming it."
@@ -116,6 +120,7 @@ def save_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: 
     for old in folder.glob(f'{name}-{"?" * 12}.safetensors'):
         if old.name != file: old.unlink()
 
+# %% ../nbs/60_runs.ipynb #c015
 def read_part(path: Path) -> Any:
     "The value in a JSON file of a run; a `ValueError` names the file and the way out."
     try: return read_json(path)
@@ -152,7 +157,7 @@ def check_saved(folder: Path) -> None:
         try: checked(path.parent, path.stem)
         except ValueError as error: raise ValueError(f'{error} (without {folder}/snapshots, training begins anew)') from None
 
-# %% ../nbs/60_runs.ipynb #c016
+# %% ../nbs/60_runs.ipynb #c018
 TYPES = {'parameters': dict, 'code': str, 'threads': int, 'versions': dict, 'git': (dict, NoneType)}                    # what config.json always says,
 OPTIONAL = {'experiment': str, 'settings': dict, 'data': dict, 'sees': dict}                                            # and what an experiment may add
 
@@ -170,7 +175,16 @@ def read_config(folder: Path) -> dict[str, Any]:
         require(isinstance(config.get(name), kind) or name not in config, f'{path}: {name} cannot be {brief(config.get(name))}; {again}')
     return config
 
-# %% ../nbs/60_runs.ipynb #c017
+
+def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
+    "The table at `path`; a `ValueError` if it is none, or lacks some of `columns`."
+    try: found = pd.read_parquet(path)
+    except (ValueError, OSError) as error: raise ValueError(f'{path}: no readable table ({error}); run again') from None
+    missing = [c for c in columns if c not in found]
+    require(not missing, f'{path}: lacks the columns {", ".join(missing)}; it has {", ".join(found)}, so write it as experiments/imitation does')
+    return found
+
+# %% ../nbs/60_runs.ipynb #c019
 class Run:
     """A run folder, to read.
 
@@ -204,12 +218,7 @@ class Run:
         "The table `name`, as results or trajectories; a `ValueError` names those that there are, or which of `columns` it lacks."
         there = sorted(p.stem for p in self.folder.glob('*.parquet'))
         require(name in there, f'{self.folder}: no table {name!r}; there are {there}' + ('' if self.finished else ', and the run has not finished'))
-        path = self.folder/f'{name}.parquet'
-        try: found = pd.read_parquet(path)
-        except (ValueError, OSError) as error: raise ValueError(f'{path}: no readable table ({error}); run again') from None
-        missing = [c for c in columns if c not in found]
-        require(not missing, f'{path}: lacks the columns {", ".join(missing)}; it has {", ".join(found)}, so write it as experiments/imitation does')
-        return found
+        return read_table(self.folder/f'{name}.parquet', columns)
 
     def checkpoints(self) -> dict[str, dict[str, Any]]:
         "The facts of each checkpoint by its name, those of earlier updates first."
@@ -220,7 +229,7 @@ class Run:
         "The tensors and facts of checkpoint `name` (errors: `load_tensors`)."
         return load_tensors(self.folder/'checkpoints', name)
 
-# %% ../nbs/60_runs.ipynb #c019
+# %% ../nbs/60_runs.ipynb #c021
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = '') -> list[str]:
     "Where two configurations differ, in words; of checksums only the names."
     found = []
@@ -230,8 +239,10 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ''
         elif a != b: found.append(full if re.fullmatch('[0-9a-f]{64}', f'{a}') else f'{full} ({brief(a)} there, {brief(b)} here)')
     return found
 
-def reopen(folder: Path, config: Mapping[str, Any]) -> None:
-    "Make the unfinished run in `folder` ready to be gone on with; a `ValueError` if it has finished or its configuration is not `config`."
+def prepare(folder: Path, config: Mapping[str, Any]) -> None:
+    "Make `folder` ready for a run with `config`, or for going on with it; a `ValueError` if it holds one that has finished or is configured otherwise."
+    for half_written in folder.rglob('.*.tmp'): half_written.unlink()
+    if not (folder/'config.json').exists(): return write_json(folder/'config.json', config)
     old = read_config(folder)
     require(not (folder/'manifest.json').exists(), f'{folder}: holds a run already; read it with Run.open, or choose another folder')
     changed = differences(*({k: v for k, v in c.items() if k != 'git'} for c in (old, config)))
@@ -239,57 +250,64 @@ def reopen(folder: Path, config: Mapping[str, Any]) -> None:
     for path in folder.glob('*.jsonl'): path.unlink()
     shutil.rmtree(folder/'tensorboard', ignore_errors=True)
 
-# %% ../nbs/60_runs.ipynb #c021
-LISTED = ('config.json', '*.jsonl', '*.parquet', 'checkpoints/*')       # what a manifest vouches for
+# %% ../nbs/60_runs.ipynb #c023
+def board(folder: Path) -> SummaryWriter:
+    "TensorBoard's log of the run in `folder`."
+    from torch.utils.tensorboard import SummaryWriter
+    return SummaryWriter(str(folder/'tensorboard'))
 
+class Log:
+    "The metrics of the run in `folder` while they grow; TensorBoard shows them too."
+    def __init__(self, folder: Path):
+        self.folder, self.file, self.board = folder, open(folder/'metrics.jsonl', 'ab', buffering=0), board(folder)
+
+    def append(self, step: int, scalars: Mapping[str, float]) -> None:
+        "One more line."
+        append_line(self.file, {'step': step} | scalars)
+        self.show(step, scalars)
+
+    def show(self, step: int, scalars: Mapping[str, float | None]) -> None:
+        for name, value in scalars.items(): self.board.add_scalar(name, math.nan if value is None else value, step)
+
+    def read(self) -> bytes: return (self.folder/'metrics.jsonl').read_bytes()
+
+    def restore(self, lines: bytes) -> None:
+        "Let the metrics be `lines`, as `read` gave them."
+        os.ftruncate(self.file.fileno(), 0)
+        write_all(self.file, lines)
+        self.board.close()
+        shutil.rmtree(self.folder/'tensorboard', ignore_errors=True)
+        self.board = board(self.folder)
+        for record in map(json.loads, lines.splitlines()): self.show(record.pop('step'), record)
+
+    def close(self) -> None:
+        "Close the files, the metrics safely on disk."
+        os.fsync(self.file.fileno())
+        for file in (self.file, self.board): file.close()
+
+# %% ../nbs/60_runs.ipynb #c024
 class Recording(Run):
-    "A run folder that this process writes; nobody else can until it is finished or closed."
+    "A run folder that this process writes; nobody else can until it is finished or closed. `lines` are its metrics."
     def __init__(self, folder: Path, config: dict[str, Any], held: BinaryIO):
         super().__init__(folder, config)
-        self._metrics, self._timings = (open(folder/name, 'ab', buffering=0) for name in ('metrics.jsonl', 'timings.jsonl'))
-        self._board, self._held = self._open_board(), held
-
-    def _open_board(self) -> SummaryWriter:
-        from torch.utils.tensorboard import SummaryWriter
-        return SummaryWriter(str(self.folder/'tensorboard'))
+        self.lines, self._timings, self._held = Log(folder), open(folder/'timings.jsonl', 'ab', buffering=0), held
 
     @classmethod
     def create(cls, folder: Path | str, parameters: Mapping[str, Any], **facts: Any) -> Recording:
-        """The run in `folder` ('': a temporary one), with its config.json: a new one, or the one that was cut off there.
-
-        A `ValueError` if there is a run with another configuration or one that has finished, or if somebody writes there.
-        """
+        "The run in `folder` ('': a temporary one), with its config.json: a new one, or the one that was cut off there (errors: `lock`, `prepare`)."
         folder = Path(folder or tempfile.mkdtemp(prefix='nl_irl-'))
         held = lock(folder)
         try:
-            for half_written in folder.rglob('.*.tmp'): half_written.unlink()
-            config = json.loads(json.dumps({'format': FORMAT, 'parameters': dict(parameters)} | facts | provenance(), allow_nan=False))
-            if (folder/'config.json').exists(): reopen(folder, config)
-            else: write_json(folder/'config.json', config)
+            prepare(folder, json.loads(json.dumps({'format': FORMAT, 'parameters': dict(parameters)} | facts | provenance(), allow_nan=False)))
             return cls(folder, read_config(folder), held)
         except BaseException: held.close(); raise
 
     def log(self, step: int, **scalars: float) -> None:
-        "Append a line to the metrics, and show it to TensorBoard."
-        append_line(self._metrics, {'step': int(step)} | {k: float(v) for k, v in scalars.items()})
-        for name, value in scalars.items(): self._board.add_scalar(name, float(value), int(step))
-
-    def logged(self) -> bytes:
-        "All lines of the metrics so far."
-        return (self.folder/'metrics.jsonl').read_bytes()
-
-    def relog(self, lines: bytes) -> None:
-        "Let the metrics be `lines`, as `logged` gave them, in place of what was logged since this process opened the run."
-        os.ftruncate(self._metrics.fileno(), 0)
-        self._metrics.write(lines)
-        self._board.close()
-        shutil.rmtree(self.folder/'tensorboard', ignore_errors=True)
-        self._board = self._open_board()
-        for record in map(json.loads, lines.splitlines()):
-            for name, value in list(record.items())[1:]: self._board.add_scalar(name, math.nan if value is None else value, record['step'])
+        "Append a line to the metrics."
+        self.lines.append(int(step), {k: float(v) for k, v in scalars.items()})
 
     def add_time(self, what: str, wall_s: float, cpu_s: float) -> None:
-        "Append to the timings what `what` took."
+        "Append a line to the timings."
         append_line(self._timings, {'what': what, 'wall_s': wall_s, 'cpu_s': cpu_s})
 
     @contextmanager
@@ -308,11 +326,12 @@ class Recording(Run):
         save_tensors(self.folder/'checkpoints', name, tensors, facts)
 
     def close(self) -> None:
-        "Close all files, the metrics safely on disk, and let others write."
-        os.fsync(self._metrics.fileno())
-        for file in (self._metrics, self._timings, self._board, self._held): file.close()
+        "Close all files, and let others write."
+        for file in (self.lines, self._timings, self._held): file.close()
 
-# %% ../nbs/60_runs.ipynb #c023
+# %% ../nbs/60_runs.ipynb #c026
+LISTED = ('config.json', '*.jsonl', '*.parquet', 'checkpoints/*')       # what a manifest vouches for
+
 def finish(run: Recording) -> Run:
     "List the checksums of what `run` wrote, which marks it as finished, and close it; the run, to read."
     run.close()
@@ -321,7 +340,7 @@ def finish(run: Recording) -> Run:
     shutil.rmtree(run.folder/'snapshots', ignore_errors=True)
     return Run(run.folder, run.config)
 
-# %% ../nbs/60_runs.ipynb #c028
+# %% ../nbs/60_runs.ipynb #c031
 PROGRESS = 'NL_IRL_PROGRESS'        # names the file that headless notebooks draw their bars into
 
 def progress(total: int, what: str, done: int = 0) -> tqdm:

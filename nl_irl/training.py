@@ -89,7 +89,7 @@ class Progress:
 def save_snapshot(run: Recording, stage: str, learner: Learner, done: Progress) -> None:
     "Write what `stage` can go on from, in place of its older snapshot."
     tensors = {}
-    content = {'learner': learner.state_dict(), 'random': random_state(), 'progress': asdict(done), 'metrics': run.logged().decode()}
+    content = {'learner': learner.state_dict(), 'random': random_state(), 'progress': asdict(done), 'metrics': run.lines.read().decode()}
     layout = json.dumps(pack(content, tensors)).encode()
     save_tensors(run.folder/'snapshots', stage, tensors | {'layout': torch.frombuffer(bytearray(layout), dtype=torch.uint8)}, {'update': done.update})
 
@@ -133,7 +133,7 @@ def restore(run: Recording, stage: str, learner: Learner, updates: int, kept: bo
     require(done.updates == updates, f'{run.folder}: {stage} was begun with {done.updates} updates, not {updates}; take another folder')
     learner.load_state_dict(found['learner'])
     set_random_state(found['random'])
-    run.relog(found['metrics'].encode())
+    run.lines.restore(found['metrics'].encode())
     for mark in done.checks if kept else (): load_facts(run.folder/'checkpoints', f'{stage}_{mark}')
     return done
 

@@ -1,11 +1,10 @@
-"""Run folders that are broken, foreign, of another version, or that cannot be written: one sentence with the file and the way out, status 2, nothing changed."""
+"""Run folders that are broken, foreign, of another version or cannot be written: a sentence with the file and the way out, status 2, nothing changed."""
 
 import json
 import os
 import resource
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -13,10 +12,10 @@ import pytest
 import torch
 from test_resume import TOY, Seeker, content, ends, experiment, start
 
-from nl_irl import experiment as experiments
+from nl_irl import experiment as experiments, runs
 from nl_irl.cli import main
 from nl_irl.files import sha256, write_json
-from nl_irl.runs import Recording, code_checksum, finish
+from nl_irl.runs import Recording, code_checksum, finish, lock
 from nl_irl.training import train
 
 
@@ -53,7 +52,8 @@ def make(kind: str) -> Path:
     train(run, 'early', learner, updates=2, checks=2, keep=learner.weights)
     run.write_table('results', pd.DataFrame({name: ['1_0' if 'id' in name else 0.5] for name in ('id', 'path_id', 'TL', 'NE', 'SR', 'SPL')})
                     .assign(agent='cloned', split='val_seen', level='route'))
-    run.write_table('trajectories', pd.DataFrame({'agent': ['cloned'], 'split': ['val_seen'], 'id': ['1_0'], 'viewpoints': [['a', 'b']]}))
+    run.write_table('trajectories', pd.DataFrame({'agent': ['cloned'], 'split': ['val_seen'], 'id': ['1_0'], 'viewpoints': [['a', 'b']],
+                                                 'instruction': ['go'], 'probabilities': [[[1.0]]]}))
     if kind == 'finished': finish(run)
     else: run.close()
     return folder
@@ -83,7 +83,8 @@ def spoil(folder: Path, how: str, pattern: str) -> None:
 
 JSON = ('', 'cut', 'binary', '[]', '3', 'null', '{}', '"run"', '[' * 5000)
 CASES = [('finished', how, name, ('report', 'resume', 'run', 'submit')) for name, hows in {
-             'config.json': (*JSON, 'flip'), 'manifest.json': (*JSON, 'with {"files": {}}', 'with {"files": []}'), 'metrics.jsonl': ('flip', 'cut', 'binary', 'gone'),
+             'config.json': (*JSON, 'flip'), 'manifest.json': (*JSON, 'with {"files": {}}', 'with {"files": []}'),
+             'metrics.jsonl': ('flip', 'cut', 'binary', 'gone'),
              'results.parquet': ('flip', 'cut', 'gone'), 'trajectories.parquet': ('flip',), 'checkpoints/*.safetensors': ('flip', 'cut', 'gone'),
              'checkpoints/*.json': ('flip', 'gone')}.items() for how in hows]
 CASES += [('finished', 'with {"format": 2}', 'config.json', ('report', 'resume', 'run', 'submit')), ('finished', '', 'request.json', ('resume', 'run'))]
@@ -92,7 +93,8 @@ CASES += [('cut off', how, name, ('resume', 'run')) for name, hows in {
               'request.json': (*JSON, 'without parameters', 'with {"code": 3}'), 'snapshots/*.safetensors': ('flip', 'cut', '', 'gone'),
               'snapshots/*.json': (*JSON, 'with {"sha256": "f00d"}', 'with {"file": "../../x"}', 'without facts'),
               'checkpoints/*.safetensors': ('flip', 'gone'), 'checkpoints/*.json': ('cut', '[]')}.items() for how in hows]
-COMMANDS = {'report': ('report', 'r'), 'resume': ('resume', 'r'), 'run': ('run', 'toy', '--out', 'r'), 'submit': ('submit', 'r', '--split', 'val_seen', '-o', 'x.json')}
+COMMANDS = {'report': ('report', 'r'), 'resume': ('resume', 'r'), 'run': ('run', 'toy', '--out', 'r'),
+            'submit': ('submit', 'r', '--split', 'val_seen', '-o', 'x.json')}
 WAYS_OUT = ('restore', 'run again', 'run it again', 'remake', 'begins it anew', 'training begins anew', 'choose another', 'complete?')
 
 
@@ -128,7 +130,8 @@ OTHERS = {
         'resume': 'its notebook changed since it was begun'}),
     'a notebook of its own': (lambda r: spoil(r, 'with {"experiment": "own.ipynb"}', 'request.json'), {
         'resume': 'go on with nl-irl run own.ipynb -p seed 0 -p updates 60 -p pause 0.02 --out r'}),
-    'held': (lambda r: Recording.create(r, {'seed': 0}, experiment='toy'), {'run': 'another process is writing this run'})}
+    'held': (lambda r: Recording.create(r, {'seed': 0}, experiment='toy'), {'run': 'another process is writing this run'}),
+    'being run': (lambda r: lock(r, name='.runner'), {'run': 'another process is writing this run', 'resume': 'another process is writing this run'})}
 
 
 @pytest.mark.parametrize('name', OTHERS)
@@ -141,7 +144,7 @@ def test_what_is_no_run_to_go_on_with_is_refused(says, name):
         status, out, said = says(*COMMANDS[command])
         assert status == 2 and not out and 'Traceback' not in said and words in said, (command, said)
         assert tree(Path('.')) == before
-    if isinstance(held, Recording): held.close()
+    if name in ('held', 'being run'): held.close()
 
 
 def test_a_broken_run_gives_way_to_replace(says, monkeypatch):
@@ -173,3 +176,80 @@ def test_another_number_of_threads_or_other_data_is_refused(tmp_path):
         torch.set_num_threads(2)
         with pytest.raises(ValueError, match=r'differs in threads \(1 there, 2 here\)'): Recording.create(tmp_path/'run', {}, data={'houses': 'a' * 64})
     finally: torch.set_num_threads(before)
+
+
+def failed(folder: Path, limit: int) -> str:
+    "How `experiment` failed, in a process of its own, where no file may be longer than `limit` bytes: as on a full disk a write fails, or is cut short."
+    reading, writing = os.pipe()
+    if not (child := os.fork()):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        try: experiment(folder)
+        except BaseException as error: os.write(writing, f'{type(error).__name__}: {error}'.encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    with open(reading) as said: return said.read()
+
+
+def test_on_a_full_disk_the_file_is_named_and_the_run_can_go_on(tmp_path, monkeypatch):
+    made_by = runs.provenance()
+    monkeypatch.setattr(runs, 'provenance', lambda: made_by)
+    monkeypatch.setattr(runs, 'board', lambda folder: type('Board', (), {'close': lambda b: None, 'add_scalar': lambda b, *a: None})())
+    torch.set_num_threads(1)
+    experiment(tmp_path/'whole')
+    longest = max(map(len, content(tmp_path/'whole').values()))
+    for limit in (0, 20, 100, 1000, 3000, longest - 1):
+        said = failed(tmp_path/'run', limit)
+        assert said.startswith(f'OSError: {tmp_path}/run/') and 'cannot be written' in said and 'make room' in said, (limit, said)
+    experiment(tmp_path/'run')
+    assert content(tmp_path/'run') == content(tmp_path/'whole')
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    "A folder with room for little; skipped where nothing can be mounted."
+    disk = tmp_path/'disk'
+    disk.mkdir()
+    mounted = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', disk], capture_output=True) if shutil.which('mount') else None
+    if mounted is None or mounted.returncode: pytest.skip('a small tmpfs cannot be mounted here')
+    yield disk
+    subprocess.run(['umount', disk], check=True)
+
+
+def test_on_a_full_tmpfs_it_stops_in_one_sentence_and_goes_on_when_there_is_room(small_disk, says):
+    toy, folder = experiments.experiments()['toy'], small_disk/'run'
+    status, said = ends(start(toy, 'run', 'toy', '--out', folder))
+    assert status == 2 and 'Traceback' not in said and str(folder) in said, said
+    assert f'nl-irl resume {folder}' in said and not (folder/'manifest.json').exists() and (folder/'config.json').exists(), said
+    subprocess.run(['mount', '-o', 'remount,size=4m', small_disk], check=True)
+    status, said = ends(start(toy, 'resume', folder))
+    assert status == 0 and experiments.Run.open(folder).finished, said
+
+
+@pytest.mark.parametrize('out', ['file', 'file/r', '/proc/r', 'shut/r'])
+def test_a_folder_that_cannot_be_written_is_refused(says, out):
+    Path('file').write_text('x')
+    Path('shut').mkdir(mode=0o500)
+    if out == 'shut/r' and os.geteuid() == 0: pytest.skip('a superuser writes into every folder')
+    before = tree(Path('.'))
+    status, stdout, said = says('run', 'toy', '--out', out)
+    assert status == 2 and not stdout and f'{out}: no run can be written there' in said and 'choose another folder' in said, said
+    assert tree(Path('.')) == before
+
+
+@pytest.mark.parametrize('out', ['file/report.html', '/proc/report.html', 'r'])
+def test_a_report_that_cannot_be_written_is_refused(says, out):
+    make('finished')
+    Path('file').write_text('x')
+    before = tree(Path('.'))
+    status, stdout, said = says('report', 'r', '-o', out)
+    assert status == 2 and not stdout and 'Traceback' not in said and f'{out}: cannot be written' in said and 'choose another place' in said, said
+    assert tree(Path('.')) == before
+
+
+def test_tables_without_the_columns_that_a_report_needs_are_refused(says):
+    run = Recording.create('own', {})
+    run.write_table('results', pd.DataFrame({'agent': ['mine'], 'reward': [1.0]}))
+    finish(run)
+    status, _, said = says('report', 'own')
+    assert status == 2 and 'own/results.parquet: lacks the columns split, level' in said and 'it has agent, reward' in said, said
