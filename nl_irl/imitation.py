@@ -144,7 +144,8 @@ class Imitation:
                  generator: torch.Generator):
         self.policy, self.env, self.config, self.horizon, self.rng, self.generator, self.updates = policy, env, config, horizon, rng, generator, 0
         self.batches = Batches(data, config.batch, rng=rng)
-        self.optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], lr=config.rate, weight_decay=config.decay)
+        self.learned = [p for p in policy.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.learned, lr=config.rate, weight_decay=config.decay)
 
     def update(self) -> dict[str, float]:
         "One step: its loss (nats), agreement and gradient norm before clipping. A loss that is not finite raises FloatingPointError, naming the update."
@@ -157,7 +158,7 @@ class Imitation:
         for group in self.optimizer.param_groups: group['lr'] = self.config.rate * rate_at(self.config, self.updates)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.learned, self.config.clip)                    # what is frozen may hold gradients of before
         self.optimizer.step()
         self.updates += 1
         return {'loss': loss.item(), 'agreement': agreement.item(), 'gradient': norm.item()}

@@ -33,7 +33,10 @@ class Learner(Protocol):
     def update(self) -> dict[str, float]:
         "Make one optimizer step; scalars that tell of it, the most telling first."
     def state_dict(self) -> dict[str, Any]:
-        "All that further updates depend on, but the global random states: dicts and lists of tensors and JSON values."
+        """All that further updates depend on, but the global random states: dicts and lists of tensors and JSON values.
+
+        Gradients are not among it: an update must look at no others than its own, also on weights that an earlier stage has left frozen.
+        """
     def load_state_dict(self, state: dict[str, Any]) -> None:
         "Go on from where `state_dict` was taken."
 
