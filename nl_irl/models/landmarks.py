@@ -73,10 +73,10 @@ def choices(landmarks: Landmarks, env: Environment, tokens: Tensor, goal: np.nda
 @dataclass(frozen=True)
 class LandmarkConfig:
     "How `LandmarkLearner` learns."
-    updates: int = 1500         # optimizer steps
+    updates: int = 1000         # optimizer steps
     batch: int = 128            # demonstrations a step
     others: int = 16            # places that each goal is told from
-    rate: float = 3e-3          # learning rate of AdamW at the first step; it falls to 0 in a line
+    rate: float = 1e-2          # learning rate of AdamW at the first step; it falls to 0 in a line
     decay: float = 0.05         # weight decay
 
 class LandmarkLearner:
