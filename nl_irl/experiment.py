@@ -155,7 +155,7 @@ def claim(folder: Path, request: dict[str, Any], *, replace: bool) -> Literal['n
         try:
             if old == request: return settled(folder)
         except ValueError as error: require(replace, f'{error}; nl-irl run with --replace begins it anew')
-    for path in [path for pattern in MADE for path in folder.glob(pattern)]:
+    for path in [path for pattern in MADE for path in folder.glob(pattern) if path.name != 'request.json']:          # that goes last: it says whose they are
         if path.is_dir(): shutil.rmtree(path)
         else: path.unlink()
     write_json(folder/'request.json', request)
@@ -273,9 +273,9 @@ def explained(error: Exception, path: Path, folder: Path, command: str) -> Excep
     if isinstance(error, OSError): return ValueError(f'{error.filename or folder}: {error.strerror or error}{then}')
     if type(error).__name__ == 'DeadKernelError': return ExperimentFailed(f'{path.stem}: its process died, perhaps for lack of memory{then}')
     if type(error).__name__ != 'PapermillExecutionError': return error
-    where = f'cell {error.exec_count}', f'what ran so far: {folder}/partial.ipynb'
-    if error.ename in MISTAKES: return ValueError(f'{error.evalue}\n({path.stem}, {where[0]}; {where[1]}{then})')
-    return ExperimentFailed(f'{path.stem} failed in {where[0]}: {error.ename}: {error.evalue}\n{where[1]}')
+    cell, so_far = f'cell {error.exec_count}', f'what ran so far: {folder}/partial.ipynb'
+    if error.ename in MISTAKES: return ValueError(f'{error.evalue}\n({path.stem}, {cell}; {so_far}{then})')
+    return ExperimentFailed(f'{path.stem} failed in {cell}: {error.ename}: {error.evalue}\n{so_far}')
 
 # %% ../nbs/61_experiment.ipynb #c023
 def carry_out(path: Path, folder: Path, request: dict[str, Any], *, replace: bool) -> Run:

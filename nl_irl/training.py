@@ -25,7 +25,7 @@ from .types import require
 
 # %% auto #0
 __all__ = ['LINE', 'Learner', 'pack', 'unpack', 'random_state', 'set_random_state', 'Progress', 'save_snapshot', 'load_snapshot',
-           'unbroken', 'marks', 'restore', 'one_update', 'train', 'first']
+           'unbroken', 'marks', 'restore', 'one_update', 'first', 'train']
 
 # %% ../nbs/62_training.ipynb #c004
 class Learner(Protocol):
@@ -141,14 +141,19 @@ def restore(run: Recording, stage: str, learner: Learner, updates: int, kept: bo
     return done
 
 def one_update(run: Recording, learner: Learner, done: Progress) -> dict[str, float]:
-    "Update `learner`, and log a line if one is due; the update's scalars."
-    done.recent.append(learner.update())
+    "Update `learner`, and log a line if one is due: the mean of each scalar over the updates that gave it; this update's scalars."
+    scalars = learner.update()
+    done.recent.append(scalars)
     done.update += 1
-    scalars = done.recent[-1]
     if done.update % LINE == 0 or done.update == done.updates:
-        run.log(done.update, **{name: sum(r[name] for r in done.recent) / len(done.recent) for name in scalars})
+        given = {name: [r[name] for r in done.recent if name in r] for r in done.recent for name in r}
+        run.log(done.update, **{name: sum(values) / len(values) for name, values in given.items()})
         done.recent = []
     return scalars
+
+def first(scalars: Mapping[str, float]) -> dict[str, str]:
+    "The first of `scalars`, spelled for a progress bar."
+    return {name: f'{value:.3f}' for name, value in list(scalars.items())[:1]}
 
 # %% ../nbs/62_training.ipynb #c018
 def train(run: Recording, stage: str, learner: Learner, *, updates: int, checks: int = 10, check: Callable[[int], Mapping[str, float]] = lambda update: {},
@@ -186,7 +191,3 @@ def train(run: Recording, stage: str, learner: Learner, *, updates: int, checks:
         raise
     run.add_time(stage, done.wall_s, done.cpu_s)
     return done.checks
-
-def first(scalars: Mapping[str, float]) -> dict[str, str]:
-    "The first of `scalars`, spelled for a progress bar."
-    return {name: f'{value:.3f}' for name, value in list(scalars.items())[:1]}
