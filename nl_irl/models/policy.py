@@ -79,11 +79,12 @@ class Sight(NamedTuple):
     """What a policy makes of an `Observation`.
 
     shown: (..., 12, label_width) and landmark: (..., 12, landmark_width), what each heading shows, in learned and in landmark vectors.
-    around: (..., 4 * label_width), what lies ahead, right, behind and left.
+    toward: (..., 4, 12), how much each heading belongs to ahead, right, behind and left.  around: (..., 4 * label_width), what lies there.
     beyond: (..., degree, label_width) and beyond_landmark: (..., degree, landmark_width), what each move leads to shows; zeros without lookahead.
     """
     shown: Tensor
     landmark: Tensor
+    toward: Tensor
     around: Tensor
     beyond: Tensor
     beyond_landmark: Tensor
@@ -120,8 +121,9 @@ class Eyes(nn.Module):
         if c.features: shown = shown + self.project(seen.feature)
         angle = torch.arange(HEADINGS, device=shown.device) * (2 * torch.pi / HEADINGS) - seen.heading[..., None]
         quarter = torch.arange(4, device=shown.device)[:, None] * (torch.pi / 2)
-        share = torch.cos(angle[..., None, :] - quarter).clamp(min=0)                            # (..., 4, 12)
-        return Sight(shown, marks, (share @ shown / share.sum(-1, keepdim=True)).flatten(-2), *self.look(seen.beyond_label, seen.beyond_weight, table))
+        toward = torch.cos(angle[..., None, :] - quarter).clamp(min=0)
+        around = (toward @ shown / toward.sum(-1, keepdim=True)).flatten(-2)
+        return Sight(shown, marks, toward, around, *self.look(seen.beyond_label, seen.beyond_weight, table))
 
 # %% ../../nbs/40_policy.ipynb #c015
 class Memory(NamedTuple):
@@ -164,7 +166,7 @@ class Policy(nn.Module):
         self.landmarks = Landmarks(c.words, c.labels, width=c.landmark_width, vectors=c.vectors).requires_grad_(False)
         self.notice = nn.LSTM(4 * c.label_width + GEOMETRY, c.width, batch_first=True)
         self.ask, self.ask_again = (nn.Linear(c.width, c.width) for _ in range(2))
-        self.decide = nn.LSTM(2 * c.width + 4 * c.label_width, c.width, batch_first=True)
+        self.decide = nn.LSTM(2 * c.width + 4 * (c.label_width + MATCHES), c.width, batch_first=True)
         mind, looks = 2 * c.width + c.word_width, 1 + c.lookahead
         self.candidate = nn.Sequential(nn.Linear(looks * c.label_width + GEOMETRY, c.word_width), nn.ReLU(), nn.Linear(c.word_width, c.word_width))
         self.want, self.trust = nn.Linear(mind, c.word_width), nn.Linear(looks * MATCHES, 1, bias=False)
@@ -181,8 +183,10 @@ class Policy(nn.Module):
         sight = self.eyes(seen, self.landmarks.label.weight)
         first, notice = self.notice(torch.cat([sight.around, came], -1), memory and memory.notice)
         first = self.dropout(first)
-        heard = attend(self.ask(first), sentence.context, sentence.known) @ sentence.context
-        second, decide = self.decide(torch.cat([first, heard, sight.around], -1), memory and memory.decide)
+        asked = attend(self.ask(first), sentence.context, sentence.known)
+        found, = self.match(sentence, asked, (sight.shown, sight.landmark))
+        found = (sight.toward[..., None] * found[..., None, :, :]).amax(-2).flatten(-2)              # the best match ahead, right, behind and left
+        second, decide = self.decide(torch.cat([first, asked @ sentence.context, sight.around, found], -1), memory and memory.decide)
         second = self.dropout(second)
         attention = attend(self.ask_again(second), sentence.context, sentence.known)
         mind = torch.cat([second, attention @ sentence.context, attention @ sentence.embedding], -1)
