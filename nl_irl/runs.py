@@ -50,7 +50,8 @@ DEPENDENCIES = ('torch', 'numpy', 'scipy', 'pandas', 'pyarrow', 'safetensors')
 def code_checksum() -> str:
     "The SHA-256 of all modules of nl_irl and of the settings beside them, names included."
     digest = hashlib.sha256()
-    for path in sorted(p for p in PACKAGE.rglob('*') if p.suffix in ('.py', '.toml', '.json')): digest.update(f'{path.relative_to(PACKAGE)}\0'.encode() + path.read_bytes())
+    for path in sorted(p for p in PACKAGE.rglob('*') if p.suffix in ('.py', '.toml', '.json')):
+        digest.update(f'{path.relative_to(PACKAGE)}\0'.encode() + path.read_bytes())
     return digest.hexdigest()
 
 def git_state() -> dict[str, Any] | None:
