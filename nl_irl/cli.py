@@ -82,7 +82,8 @@ def print_scores(run: Run) -> None:
         for k, row in enumerate(rows.to_dict('records')):
             about = (split, f'{row["episodes"]:,} episodes')[k] if k < 2 else ''
             table.add_row(about, row['agent'], *(text(row, m).replace('[', r'\[') for m in ('SR', 'SPL')), end_section=k == len(rows) - 1)
-    Console().print(table)
+    screen = Console()
+    Console(width=screen.width if screen.is_terminal else 100).print(table)
 
 def print_files(run: Run) -> None:
     "Where the run's notebook, report and figures lie."
@@ -283,6 +284,8 @@ def refusal(error: ValueError | OSError) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     "The console script."
+    import warnings
+    warnings.showwarning = lambda message, *_, **__: print(f'nl-irl: {message}', file=sys.stderr)              # words, without the line of code
     try: app(join_pairs(sys.argv[1:] if arguments is None else arguments), prog_name='nl-irl')
     except (ValueError, OSError) as error: message, status = refusal(error), 2
     except KeyboardInterrupt: message, status = 'stopped', 130

@@ -272,6 +272,8 @@ def explained(error: Exception, path: Path, folder: Path, command: str) -> Excep
     then = f'; once mended, go on with {command}' * recorded(folder)
     if isinstance(error, OSError): return ValueError(f'{error.filename or folder}: {error.strerror or error}{then}')
     if type(error).__name__ == 'DeadKernelError': return ExperimentFailed(f'{path.stem}: its process died, perhaps for lack of memory{then}')
+    if type(error).__name__ == 'ValidationError':
+        return ValueError(f'{path}: not a Jupyter notebook ({str(error).splitlines()[0][:120]}); open it in JupyterLab and save it again')
     if type(error).__name__ != 'PapermillExecutionError': return error
     cell, so_far = f'cell {error.exec_count}', f'what ran so far: {folder}/partial.ipynb'
     if error.ename in MISTAKES: return ValueError(f'{error.evalue}\n({path.stem}, {cell}; {so_far}{then})')

@@ -50,6 +50,7 @@ def with_mirror(world: World) -> World:
 def mirror_episodes(episodes: Sequence[Episode]) -> tuple[Episode, ...]:
     "The `episodes` as the mirror shows them; their programs, which name sides, are left out."
     def image(e: Episode) -> Episode:
-        task = replace(e.task, id=f'{MARK}{e.task.id}', scan=e.task.scan + MARK, start=e.task.start + MARK, heading=-e.task.heading, text=mirror_text(e.task.text))
+        t = e.task
+        task = replace(t, id=MARK + t.id, scan=t.scan + MARK, start=t.start + MARK, heading=-t.heading, text=mirror_text(t.text))
         return replace(e, task=task, path=tuple(id + MARK for id in e.path), program='')
     return tuple(map(image, episodes))
