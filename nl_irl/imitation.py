@@ -124,6 +124,7 @@ class ImitationConfig:
     clip: float = 5.0           # largest norm of a gradient
     checks: int = 10            # times that training stops to look at the development splits
     student: float = 0.5        # share of updates that learn from where the agent's own actions lead; 0: behaviour cloning
+    horizon: int = 10           # the most actions of such a walk
 
     def __post_init__(self):
         require(0 < self.checks <= self.updates and self.batch > 0 and 0 <= self.student <= 1, f'needs 0 < checks <= updates, a batch, a share, got {self}')
@@ -138,11 +139,11 @@ def rate_at(config: ImitationConfig, update: int) -> float:
 class Imitation:
     """Learning of `data` into `policy`, in place: behaviour cloning (Pomerleau 1991) and student forcing in turn.
 
-    horizon: the most actions of the agent's own walks.  rng: draws batches, and which updates are the student's.  generator: draws its actions.
+    rng: draws batches, and which updates are the student's.  generator: draws its actions.
     """
-    def __init__(self, policy: Policy, env: Environment, data: Batch, config: ImitationConfig, *, horizon: int, rng: np.random.Generator,
+    def __init__(self, policy: Policy, env: Environment, data: Batch, config: ImitationConfig, *, rng: np.random.Generator,
                  generator: torch.Generator):
-        self.policy, self.env, self.config, self.horizon, self.rng, self.generator, self.updates = policy, env, config, horizon, rng, generator, 0
+        self.policy, self.env, self.config, self.rng, self.generator, self.updates = policy, env, config, rng, generator, 0
         self.batches = Batches(data, config.batch, rng=rng)
         self.learned = [p for p in policy.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.learned, lr=config.rate, weight_decay=config.decay)
@@ -150,7 +151,7 @@ class Imitation:
     def update(self) -> dict[str, float]:
         "One step: its loss (nats), agreement and gradient norm before clipping. A loss that is not finite raises FloatingPointError, naming the update."
         batch = self.batches.draw()
-        if self.rng.random() < self.config.student: batch = follow(self.policy, self.env, batch, horizon=self.horizon, generator=self.generator)
+        if self.rng.random() < self.config.student: batch = follow(self.policy, self.env, batch, horizon=self.config.horizon, generator=self.generator)
         self.policy.train()
         loss, agreement = imitation_loss(self.policy, self.env, batch)
         if not torch.isfinite(loss):

@@ -78,8 +78,8 @@ def test_a_turned_house_gives_the_same_routes_and_scores(bench, vocabulary, quar
 def test_the_same_seed_learns_the_same_bits(bench, vocabulary):
     def learn(seed):
         policy, env = small_policy(bench, vocabulary, seed), Environment(bench.world)
-        learner = Imitation(policy, env, batch_of(bench.world, bench.splits['train'], vocabulary), ImitationConfig(updates=4, batch=16, checks=1),
-                            horizon=8, rng=np.random.default_rng(seed), generator=torch.Generator().manual_seed(seed))
+        learner = Imitation(policy, env, batch_of(bench.world, bench.splits['train'], vocabulary), ImitationConfig(updates=4, batch=16, checks=1, horizon=8),
+                            rng=np.random.default_rng(seed), generator=torch.Generator().manual_seed(seed))
         for _ in range(4): learner.update()
         return torch.cat([p.detach().flatten() for p in policy.parameters()])
     assert torch.equal(learn(1), learn(1)) and not torch.equal(learn(1), learn(2))
@@ -108,7 +108,7 @@ def test_student_forcing_teaches_what_cloning_alone_does_not(bench, vocabulary):
     "On the way that it went wrong, an agent is told the way back: steps off the demonstration enter the loss only with a share of student forcing."
     env, data = Environment(bench.world), batch_of(bench.world, bench.splits['train'], vocabulary)
     def astray(share):
-        learner = Imitation(small_policy(bench, vocabulary), env, data, ImitationConfig(updates=3, batch=16, checks=1, student=share), horizon=8,
+        learner = Imitation(small_policy(bench, vocabulary), env, data, ImitationConfig(updates=3, batch=16, checks=1, student=share, horizon=8),
                             rng=np.random.default_rng(0), generator=torch.Generator().manual_seed(0))
         seen = []
         loss = imitation.imitation_loss
@@ -156,7 +156,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_says_where(bench, vocabula
     policy, data = small_policy(bench, vocabulary), batch_of(bench.world, bench.splits['train'], vocabulary)
     with torch.no_grad(): policy.want.weight.fill_(torch.nan)
     with pytest.raises(FloatingPointError, match='update 1'):
-        Imitation(policy, Environment(bench.world), Batch(*data), ImitationConfig(updates=2, checks=1, student=0), horizon=8,
+        Imitation(policy, Environment(bench.world), Batch(*data), ImitationConfig(updates=2, checks=1, student=0),
                   rng=np.random.default_rng(0), generator=torch.Generator()).update()
 
 

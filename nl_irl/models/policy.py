@@ -153,8 +153,8 @@ class Matcher(nn.Module):
         steps = attention.shape[1]
         wanted = [self.now(attention @ sentence.embedding), self.last(end @ sentence.embedding).expand(-1, steps, -1)]
         marked = [attention @ sentence.landmark, (end @ sentence.landmark).expand(-1, steps, -1)]
-        dot = lambda table, query: (table @ query[..., None])[..., 0]
-        return [torch.stack([dot(shown, q) for q in wanted] + [dot(landmark, q) for q in marked], -1) for shown, landmark in places]
+        wanted, marked = torch.stack(wanted, -1), torch.stack(marked, -1)                              # (batch, time, width, 2)
+        return [torch.cat([shown @ wanted, landmark @ marked], -1) for shown, landmark in places]
 
 # %% ../../nbs/40_policy.ipynb #c018
 class Policy(nn.Module):
