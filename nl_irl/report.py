@@ -65,7 +65,7 @@ def results_of(runs: Sequence[Run]) -> pd.DataFrame:
     "The results of all `runs`, with the column sees: what the agent was allowed to see, as the experiment says it in its config."
     named = lambda run, agent: f'{agent} ({run.folder.name})' if len(runs) > 1 else agent
     frames = [(run, run.table('results')) for run in runs]
-    return pd.concat([frame.assign(sees=frame.agent.map(run.config.get('sees', {})).fillna(''), agent=[named(run, a) for a in frame.agent])
+    return pd.concat([frame.assign(sees=[run.config.get('sees', {}).get(a, '') for a in frame.agent], agent=[named(run, a) for a in frame.agent])
                       for run, frame in frames], ignore_index=True)
 
 def score_table(frame: pd.DataFrame) -> str:
