@@ -12,14 +12,15 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from .environment import STOP, Environment, Observation, observe, step
+from .environment import STOP, Environment, Observation, observe, rows, step
 from .models.policy import GEOMETRY, Policy
 from .text import TextEncoder
 from .types import Task
 
 # %% auto #0
-__all__ = ['Questions', 'questions', 'Rollout', 'taken', 'rollout', 'run_episodes', 'trajectory_table']
+__all__ = ['Questions', 'questions', 'Rollout', 'taken', 'visits', 'rollout', 'run_episodes', 'trajectory_table']
 
 # %% ../nbs/41_rollout.ipynb #c004
 class Questions(NamedTuple):
@@ -38,7 +39,7 @@ class Rollout(NamedTuple):
     """What a batch of agents did, on the CPU; `time` is the most actions that any took.
 
     viewpoint: (batch, time + 1) int64 rows.  heading: (batch, time + 1) radians, after each action.  action: (batch, time) int64, 0 is STOP.
-    probability: (batch, time, 1 + degree) of each action.  attention: (batch, time, word) over the instruction.
+    probability: (batch, time, 1 + degree) by which each action was chosen.  attention: (batch, time, word) over the instruction.
     active: (batch, time) bool, the agent had not stopped before.
     """
     viewpoint: Tensor
@@ -60,9 +61,14 @@ def taken(seen: Observation, action: Tensor) -> Tensor:
     slot = (action - 1).clamp(min=0)[..., None, None].expand(*action.shape, 1, GEOMETRY)
     return seen.candidate.gather(-2, slot)[..., 0, :] * (action != STOP)[..., None]
 
+# %% ../nbs/41_rollout.ipynb #c009
+def visits(env: Environment, been: Tensor) -> Tensor:
+    "(batch, degree) float32: of the rows `been` (batch, past), where agents were, the last of them now, how many are where each move leads."
+    return (rows(env.neighbor, been[:, -1])[..., None] == been[:, None]).sum(-1).float()
+
 @torch.no_grad()
-def rollout(policy: Policy, env: Environment, asked: Questions, *, horizon: int, generator: torch.Generator | None = None) -> Rollout:
-    "Run one agent a question for at most `horizon` actions: greedily, or sampled with `generator`."
+def rollout(policy: Policy, env: Environment, asked: Questions, *, horizon: int, generator: torch.Generator | None = None, revisit: float = 1.) -> Rollout:
+    "Run one agent a question for at most `horizon` actions: greedily and tired of places by `revisit` logits a visit, or sampled from the policy with `generator`."
     policy.eval()
     state, memory = env.reset(asked.start, asked.heading), None
     sentence, came = policy.listen(asked.tokens), torch.zeros(len(asked.start), 1, GEOMETRY, device=env.device)
@@ -70,7 +76,9 @@ def rollout(policy: Policy, env: Environment, asked: Questions, *, horizon: int,
     for _ in range(horizon):
         seen = Observation(*(x[:, None] for x in observe(env, state)))
         decision = policy(sentence, seen, came, memory)
-        probability = decision.logits[:, 0].softmax(-1)
+        logits = decision.logits[:, 0]
+        if generator is None: logits = logits - F.pad(revisit * visits(env, torch.stack([s.viewpoint for s in states], 1)), (1, 0))
+        probability = logits.softmax(-1)
         choice = probability.argmax(-1) if generator is None else torch.multinomial(probability, 1, generator=generator)[:, 0]
         action = choice.where(~state.stopped, STOP)
         records.append((action, probability, decision.attention[:, 0], ~state.stopped))
@@ -80,7 +88,7 @@ def rollout(policy: Policy, env: Environment, asked: Questions, *, horizon: int,
     stack = lambda xs: torch.stack(list(xs), 1).cpu()
     return Rollout(stack(s.viewpoint for s in states), stack(s.heading for s in states), *map(stack, zip(*records)))
 
-# %% ../nbs/41_rollout.ipynb #c011
+# %% ../nbs/41_rollout.ipynb #c015
 def run_episodes(policy: Policy, env: Environment, tasks: Sequence[Task], encoder: TextEncoder, *, horizon: int, batch: int = 512,
                  words: int = 80, generator: torch.Generator | None = None) -> list[Rollout]:
     "Rollouts of `tasks`, `batch` at a time, in their order."
