@@ -68,7 +68,7 @@ def visits(env: Environment, been: Tensor) -> Tensor:
 
 @torch.no_grad()
 def rollout(policy: Policy, env: Environment, asked: Questions, *, horizon: int, generator: torch.Generator | None = None, revisit: float = 1.) -> Rollout:
-    "Run one agent a question for at most `horizon` actions: greedily and tired of places by `revisit` logits a visit, or sampled from the policy with `generator`."
+    "Run one agent a question for at most `horizon` actions: greedily, tired of places by `revisit` logits a visit, or sampled with `generator`."
     policy.eval()
     state, memory = env.reset(asked.start, asked.heading), None
     sentence, came = policy.listen(asked.tokens), torch.zeros(len(asked.start), 1, GEOMETRY, device=env.device)
