@@ -5,62 +5,27 @@
 # %% ../nbs/50_imitation.ipynb #c002
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .batches import Batch, Batches, put
+from .descent import Descent, DescentConfig
 from .environment import Environment, State, observe
 from .models.policy import Policy
 from .rollout import Questions, rollout, taken
-from .text import TextEncoder
-from .types import Episode, require
-from .worlds.tables import World, headings_along, next_move
+from .types import require
+from .worlds.tables import next_move
 
 # %% auto #0
-__all__ = ['Batch', 'demonstrate', 'batch_of', 'put', 'imitation_loss', 'follow', 'Batches', 'ImitationConfig', 'rate_at',
-           'Imitation']
+__all__ = ['imitation_loss', 'follow', 'ImitationConfig', 'Imitation']
 
 # %% ../nbs/50_imitation.ipynb #c004
-class Batch(NamedTuple):
-    """Trajectories as arrays, and what to do along them; `time` is the longest path, its STOP included.
-
-    tokens: (batch, word) int64 or (batch, word, vectors) float.  viewpoint: (batch, time) int64 rows, the last repeated as padding.
-    heading: (batch, time) float32 radians.  action: (batch, time) int64 that was taken, 0 (STOP) at the path's end and after it.
-    target: (batch, time) int64 that should be taken, -1 after the end; in a demonstration the actions themselves.
-    """
-    tokens: Tensor
-    viewpoint: Tensor
-    heading: Tensor
-    action: Tensor
-    target: Tensor
-
-def demonstrate(world: World, path: np.ndarray) -> np.ndarray:
-    "(time,) the actions that walk along viewpoint rows `path` and stop at its end; every edge must exist."
-    return np.append((world.neighbor[path[:-1]] == path[1:, None]).argmax(1) + 1, 0)
-
-def batch_of(world: World, episodes: Sequence[Episode], encoder: TextEncoder, *, words: int = 80, horizon: int = 12) -> Batch:
-    "The demonstrations in `episodes`, on the CPU; longer paths are cut to `horizon` actions. ValueError names an episode whose path uses a missing edge."
-    time = min(max(len(e.path) for e in episodes), horizon)
-    viewpoint, action = np.zeros((len(episodes), time), np.int64), np.full((len(episodes), time), -1)
-    heading = np.zeros((len(episodes), time), np.float32)
-    for i, e in enumerate(episodes):
-        path = world.rows(e.path)
-        try: along = headings_along(world, path, e.task.heading)
-        except ValueError as error: raise ValueError(f'episode {e.task.id}: {error}') from None
-        n = min(len(path), time)
-        viewpoint[i, :n], viewpoint[i, n:], heading[i, :n], action[i, :n] = path[:n], path[n - 1], along[:n], demonstrate(world, path)[:n]
-    tokens = encoder.encode([e.task.text for e in episodes], words)
-    return Batch(*map(torch.as_tensor, (tokens, viewpoint, heading, action.clip(min=0), action)))
-
-# %% ../nbs/50_imitation.ipynb #c007
-def put(batch: Batch, device: torch.device) -> Batch: return Batch(*(x.to(device, non_blocking=True) for x in batch))
-
 def imitation_loss(policy: Policy, env: Environment, batch: Batch) -> tuple[Tensor, Tensor]:
     "Mean of -log pi(target) over all steps (nats), and the share of steps whose likeliest action is the target."
     batch = put(batch, env.device)
@@ -71,7 +36,7 @@ def imitation_loss(policy: Policy, env: Environment, batch: Batch) -> tuple[Tens
     loss = F.cross_entropy(logits.flatten(0, 1), batch.target.flatten(), ignore_index=-1)
     return loss, (logits.argmax(-1) == batch.target)[batch.target >= 0].float().mean()
 
-# %% ../nbs/50_imitation.ipynb #c009
+# %% ../nbs/50_imitation.ipynb #c006
 def follow(policy: Policy, env: Environment, batch: Batch, *, horizon: int, generator: torch.Generator) -> Batch:
     "What `policy` does when it is told the sentences of `batch`, actions drawn with `generator`; targets lead to the demonstrations' ends."
     done = rollout(policy, env, Questions(batch.tokens.to(env.device), batch.viewpoint[:, 0].numpy(), batch.heading[:, 0].numpy()),
@@ -81,61 +46,20 @@ def follow(policy: Policy, env: Environment, batch: Batch, *, horizon: int, gene
     target = torch.as_tensor(next_move(env.world, here.numpy().ravel(), goal.numpy().ravel()) + 1).view(here.shape)      # 0, STOP, at the goal
     return Batch(batch.tokens, here, done.heading[:, :-1], done.action, target.where(done.active, -1))
 
-# %% ../nbs/50_imitation.ipynb #c012
-class Batches:
-    "Epoch after epoch without end: `size` demonstrations at a time, their sentences alike in length, trimmed to the longest of them."
-    def __init__(self, data: Batch, size: int, *, rng: np.random.Generator):
-        self.data, self.size, self.rng = data, size, rng
-        self.length = (data.tokens.ne(0) if data.tokens.dim() == 2 else data.tokens.ne(0).any(-1)).sum(1).numpy()
-        self.time = (data.target >= 0).sum(1).numpy()
-        self.order, self.turns, self.passed = np.arange(len(self.length)), np.arange(0), 0     # rows; parts of them in turn; how many turns have passed
-
-    def draw(self) -> Batch:
-        "The next batch; an epoch begins where the last one ended."
-        if self.passed == len(self.turns):
-            self.order = np.argsort(self.length + self.rng.uniform(-4, 4, len(self.length)), kind='stable')
-            self.turns, self.passed = self.rng.permutation(-(-len(self.order) // self.size)), 0
-        rows = self.order[self.turns[self.passed] * self.size:][:self.size]
-        self.passed += 1
-        words, steps = int(self.length[rows].max()), int(self.time[rows].max())
-        rows = torch.as_tensor(rows)
-        return Batch(self.data.tokens[rows, :words], *(x[rows, :steps] for x in self.data[1:]))
-
-    def state_dict(self) -> dict[str, Any]:
-        "Where the sampler stands, its generator included."
-        return {'rng': self.rng.bit_generator.state, 'order': torch.as_tensor(self.order), 'turns': torch.as_tensor(self.turns), 'passed': self.passed}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        "Stand where `state_dict` was taken; a `ValueError` if that was over another number of demonstrations."
-        require(len(state['order']) == len(self.order), f"a sampler over {len(state['order'])} demonstrations cannot go on over {len(self.order)}")
-        self.rng.bit_generator.state = state['rng']
-        self.order, self.turns, self.passed = state['order'].numpy(), state['turns'].numpy(), state['passed']
-
-# %% ../nbs/50_imitation.ipynb #c014
+# %% ../nbs/50_imitation.ipynb #c010
 @dataclass(frozen=True)
-class ImitationConfig:
+class ImitationConfig(DescentConfig):
     "How `Imitation` learns."
     updates: int = 4000         # optimizer steps
     batch: int = 64             # demonstrations a step
-    rate: float = 1e-3          # peak learning rate of AdamW
-    decay: float = 0.01         # weight decay
-    warmup: int = 100           # updates over which the rate rises from 0
-    floor: float = 0.05         # share of the peak that the cosine ends at
-    clip: float = 5.0           # largest norm of a gradient
     checks: int = 10            # times that training stops to look at the development splits
     student: float = 0.5        # share of updates that learn from where the agent's own actions lead; 0: behaviour cloning
     horizon: int = 10           # the most actions of such a walk
 
     def __post_init__(self):
+        super().__post_init__()
         require(0 < self.checks <= self.updates and self.batch > 0 and 0 <= self.student <= 1, f'needs 0 < checks <= updates, a batch, a share, got {self}')
 
-def rate_at(config: ImitationConfig, update: int) -> float:
-    "The learning rate's share of its peak: a linear rise, then half a cosine down to `floor`."
-    if update < config.warmup: return (update + 1) / config.warmup
-    done = (update - config.warmup) / max(config.updates - config.warmup, 1)
-    return config.floor + (1 - config.floor) * (1 + math.cos(math.pi * min(done, 1))) / 2
-
-# %% ../nbs/50_imitation.ipynb #c017
 class Imitation:
     """Learning of `data` into `policy`, in place: behaviour cloning (Pomerleau 1991) and student forcing in turn.
 
@@ -143,36 +67,26 @@ class Imitation:
     """
     def __init__(self, policy: Policy, env: Environment, data: Batch, config: ImitationConfig, *, rng: np.random.Generator,
                  generator: torch.Generator):
-        self.policy, self.env, self.config, self.rng, self.generator, self.updates = policy, env, config, rng, generator, 0
-        self.batches = Batches(data, config.batch, rng=rng)
-        self.learned = [p for p in policy.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.learned, lr=config.rate, weight_decay=config.decay)
+        self.policy, self.env, self.config, self.rng, self.generator = policy, env, config, rng, generator
+        self.batches, self.descent = Batches(data, config.batch, rng=rng), Descent(policy.parameters(), config)
 
     def update(self) -> dict[str, float]:
-        "One step: its loss (nats), agreement and gradient norm before clipping. A loss that is not finite raises FloatingPointError, naming the update."
+        "One step: its loss (nats), agreement and gradient norm before clipping. A loss that is not finite raises FloatingPointError (`Descent.step`)."
         batch = self.batches.draw()
         if self.rng.random() < self.config.student: batch = follow(self.policy, self.env, batch, horizon=self.config.horizon, generator=self.generator)
         self.policy.train()
         loss, agreement = imitation_loss(self.policy, self.env, batch)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f'the imitation loss is {loss.item()} at update {self.updates + 1}; lower the rate (now {self.config.rate})')
-        for group in self.optimizer.param_groups: group['lr'] = self.config.rate * rate_at(self.config, self.updates)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.learned, self.config.clip)                    # what is frozen may hold gradients of before
-        self.optimizer.step()
-        self.updates += 1
-        return {'loss': loss.item(), 'agreement': agreement.item(), 'gradient': norm.item()}
+        norm = self.descent.step({'the imitation loss': loss})
+        return {'loss': loss.item(), 'agreement': agreement.item(), 'gradient': norm}
 
     def state_dict(self) -> dict[str, Any]:
-        "Weights, optimizer, sampler with `rng`, generator, and the updates made, by which the rate goes."
-        return {'policy': self.policy.state_dict(), 'optimizer': self.optimizer.state_dict(), 'batches': self.batches.state_dict(),
-                'generator': self.generator.get_state(), 'updates': self.updates}
+        "Weights, optimizer, sampler with `rng`, and generator."
+        return {'policy': self.policy.state_dict(), 'descent': self.descent.state_dict(), 'batches': self.batches.state_dict(),
+                'generator': self.generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         "Go on from where `state_dict` was taken."
         self.policy.load_state_dict(state['policy'])
-        self.optimizer.load_state_dict(state['optimizer'])
+        self.descent.load_state_dict(state['descent'])
         self.batches.load_state_dict(state['batches'])
         self.generator.set_state(state['generator'])
-        self.updates = state['updates']

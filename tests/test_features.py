@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from nl_irl.environment import Environment, observe
-from nl_irl.imitation import batch_of, imitation_loss
+from nl_irl.batches import batch_of
+from nl_irl.imitation import imitation_loss
 from nl_irl.models.policy import Eyes, Policy, PolicyConfig
 from nl_irl.rollout import run_episodes
 from nl_irl.text import build_vocabulary

@@ -11,7 +11,8 @@ from nl_irl.agents import random_heading, shortest_paths
 from nl_irl.benchmarks import load_benchmark, settings
 from nl_irl.environment import HEADINGS, Environment, Observation
 from nl_irl.evaluation import ablations, judge, results, retold
-from nl_irl.imitation import Batch, Imitation, ImitationConfig, batch_of
+from nl_irl.batches import Batch, batch_of
+from nl_irl.imitation import Imitation, ImitationConfig
 from nl_irl.models.policy import Policy, PolicyConfig
 from nl_irl.rollout import Questions, run_episodes
 from nl_irl.runs import PACKAGE
