@@ -23,8 +23,8 @@ from .worlds.tables import World
 Scorer = Callable[[Tensor, Routes], Tensor]
 
 # %% auto #0
-__all__ = ['Scorer', 'by_reward', 'by_landmarks', 'chains', 'by_policy', 'best_nodes', 'choose', 'Search', 'next_moves', 'way',
-           'search', 'trails', 'told']
+__all__ = ['Scorer', 'by_reward', 'by_landmarks', 'chains', 'by_policy', 'best_nodes', 'choose', 'Search', 'scores_of',
+           'next_moves', 'way', 'trails', 'told', 'search']
 
 # %% ../nbs/49_planning.ipynb #c004
 def by_reward(reward: RouteReward, env: Environment) -> Scorer:
@@ -103,8 +103,13 @@ class Search(NamedTuple):
     metres: np.ndarray
     route: list[np.ndarray]
 
+def scores_of(scorer: Scorer, world: World, tokens: Tensor, path: np.ndarray, length: np.ndarray, heading: np.ndarray) -> np.ndarray:
+    "(question,) what `scorer` gives each whole `path` (question, time), of which `length` (question,) rows count; heading: (question,) radians at the start."
+    routes = walks(world, path, length, heading, np.arange(len(path)))
+    return scorer(tokens, routes).cpu().numpy()[routes.leaf][np.argsort(routes.tag[routes.leaf])]
+
 def next_moves(policy: Policy, env: Environment, tokens: Tensor, path: np.ndarray, length: np.ndarray, heading: np.ndarray) -> np.ndarray:
-    "(question, degree) log pi of each move at the end of `path` (question, time) rows, of which `length` (question,) count; -inf where none is open."
+    "(question, degree) log pi(move | not STOP) at the end of `path` (question, time) rows, of which `length` (question,) count; -inf where none is open."
     policy.eval()
     put, row = lambda x: torch.as_tensor(x, device=env.device), np.arange(len(path))
     hit = (env.world.neighbor[path[:, :-1]] == path[:, 1:, None]).argmax(-1)                     # (question, time - 1)
@@ -113,8 +118,9 @@ def next_moves(policy: Policy, env: Environment, tokens: Tensor, path: np.ndarra
     seen = observe(env, State(here, facing, torch.zeros_like(facing), torch.zeros_like(here, dtype=torch.bool)))
     came = torch.nn.functional.pad(taken(seen, put(np.pad(hit + 1, ((0, 0), (0, 1)))))[:, :-1], (0, 0, 1, 0))
     logits = policy(policy.listen(tokens), seen, came).logits[put(row), put(length - 1)]
-    return logits.log_softmax(-1)[:, 1:].cpu().numpy()
+    return logits[:, 1:].log_softmax(-1).cpu().numpy()
 
+# %% ../nbs/49_planning.ipynb #c013
 def way(parent: np.ndarray, depth: np.ndarray, a: int, b: int) -> list[int]:
     "Nodes of a tree from `a` to `b`, both included; parent, depth: (node,)."
     there, back = [a], [b]
@@ -123,44 +129,6 @@ def way(parent: np.ndarray, depth: np.ndarray, a: int, b: int) -> list[int]:
         else: back.append(int(parent[back[-1]]))
     return there + back[-2::-1]
 
-# %% ../nbs/49_planning.ipynb #c013
-@torch.no_grad()
-def search(policy: Policy, scorer: Scorer, env: Environment, asked: Questions, *, sure: float, metres: float, turns: int = 30) -> Search:
-    """Walk until `scorer` gives a route a score of at least `sure`, or the next move would make the walk longer than `metres`, or `turns` places were seen.
-
-    The agent then walks back to the end of its best route. `policy` tells where to look next. The start counts as a route.
-    """
-    world, n = env.world, len(asked.start)
-    row, degree = np.arange(n), world.neighbor.shape[1]
-    place, parent, depth = np.repeat(asked.start[:, None], turns + 1, 1), np.zeros((n, turns + 1), np.int64), np.zeros((n, turns + 1), np.int64)
-    prior, step = np.zeros((n, turns + 1)), np.full((n, turns + 1, degree), -np.inf)              # log pi of the way to a node; of it and a move from there
-    worth, apart = np.full((n, turns + 1), -np.inf), np.zeros((n, turns + 1, turns + 1))          # apart: metres between nodes on the tree
-    walked, last, live = np.zeros(n), np.zeros(n, np.int64), np.ones(n, bool)
-    for turn in range(turns + 1):
-        at = np.flatnonzero(live)
-        path, length = trails(place[at], parent[at], depth[at], last[at])
-        tokens = asked.tokens[torch.as_tensor(at, device=env.device)]
-        score = scorer(tokens, routes := walks(world, path, length, asked.heading[at], np.arange(len(at)))).cpu().numpy()
-        worth[at, last[at]] = score[np.flatnonzero(routes.leaf)[np.argsort(routes.tag[routes.leaf])]]
-        live[at] = worth[at].max(1) < sure
-        if turn == turns or not live.any(): break
-        step[at, last[at]] = prior[at, last[at], None] + next_moves(policy, env, tokens, path, length, asked.heading[at])
-        there = world.neighbor[place]                                                             # (question, node, degree)
-        old = (there[..., None] == place[:, None, None]).any(-1) | (there < 0)
-        node, slot = np.unravel_index(np.where(old, -np.inf, step).reshape(n, -1).argmax(1), (turns + 1, degree))
-        goes = world.edge[place[row, node], slot, 2]
-        cost = apart[row, last, node] + goes
-        live &= np.isfinite(np.where(old, -np.inf, step)[row, node, slot]) & (walked + cost <= metres)
-        at, new = np.flatnonzero(live), turn + 1
-        if not len(at): break
-        place[:, new] = place[:, 0]
-        place[at, new], parent[at, new], depth[at, new] = there[at, node[at], slot[at]], node[at], depth[at, node[at]] + 1
-        prior[at, new] = step[at, node[at], slot[at]]
-        apart[at, new, :new] = apart[at, :new, new] = (apart[row, node] + goes[:, None])[at, :new]
-        walked[at] += cost[at]
-        last[at] = new
-    return told(place, parent, depth, last, worth, walked, apart)
-
 def trails(place: np.ndarray, parent: np.ndarray, depth: np.ndarray, node: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "(question, time) rows of the route to `node` (question,), its end repeated as padding, and (question,) how many count; the trees are (question, node)."
     row, length = np.arange(len(node)), depth[np.arange(len(node)), node] + 1
@@ -168,13 +136,48 @@ def trails(place: np.ndarray, parent: np.ndarray, depth: np.ndarray, node: np.nd
     for _ in range(length.max()): on = np.where(depth[row[:, None], on] > np.arange(length.max()), parent[row[:, None], on], on)
     return place[row[:, None], on], length
 
-def told(place: np.ndarray, parent: np.ndarray, depth: np.ndarray, last: np.ndarray, worth: np.ndarray, walked: np.ndarray, apart: np.ndarray) -> Search:
-    "The `Search` that the trees tell of."
-    best, row = worth.argmax(1), np.arange(len(place))
+def told(place: np.ndarray, parent: np.ndarray, depth: np.ndarray, last: np.ndarray, best: np.ndarray, metres: np.ndarray) -> Search:
+    "The `Search` of agents that took new nodes of their trees (question, node) in order, up to `last` (question,), and then went to `best` (question,)."
     path, route = [], []
     for q in range(len(place)):
         turns = [way(parent[q], depth[q], k - 1, k)[1:] for k in range(1, last[q] + 1)]
         path.append(place[q, [0, *(v for steps in turns for v in steps), *way(parent[q], depth[q], last[q], best[q])[1:]]])
         route.append(place[q, way(parent[q], depth[q], 0, best[q])])
-    seen = np.where(np.arange(place.shape[1]) <= last[:, None], place, place[:, :1])
-    return Search(path, seen, walked + apart[row, last, best], route)
+    return Search(path, np.where(np.arange(place.shape[1]) <= last[:, None], place, place[:, :1]), metres, route)
+
+# %% ../nbs/49_planning.ipynb #c014
+@torch.no_grad()
+def search(policy: Policy, scorer: Scorer, env: Environment, asked: Questions, *, sure: float, metres: float, turns: int = 30, effort: float = 0.1) -> Search:
+    """Walk until `scorer` gives a route a score of at least `sure`, or the next move would make the walk longer than `metres`, or `turns` places were seen.
+
+    The agent then walks back to the end of its best route. `policy` tells where to look next; a metre of the way back to there costs `effort` nats. The start
+    counts as a route. Only panoramas of places where the agent has stood are read, and which moves are open there.
+    """
+    world, n = env.world, len(asked.start)
+    row, degree = np.arange(n), world.neighbor.shape[1]
+    place, parent, depth = np.repeat(asked.start[:, None], turns + 1, 1), np.zeros((n, turns + 1), np.int64), np.zeros((n, turns + 1), np.int64)
+    worth, wish = np.full((n, turns + 1), -np.inf), np.full((n, turns + 1, degree), -np.inf)
+    apart = np.zeros((n, turns + 1, turns + 1))                                                   # metres between nodes on the tree
+    walked, last, live = np.zeros(n), np.zeros(n, np.int64), np.ones(n, bool)
+    for turn in range(turns + 1):
+        at = np.flatnonzero(live)
+        if not len(at): break
+        path, length = trails(place[at], parent[at], depth[at], last[at])
+        tokens = asked.tokens[torch.as_tensor(at, device=env.device)]
+        worth[at, last[at]] = scores_of(scorer, world, tokens, path, length, asked.heading[at])
+        live &= worth.max(1) < sure
+        if turn == turns: break
+        wish[at, last[at]] = next_moves(policy, env, tokens, path, length, asked.heading[at])
+        there = world.neighbor[place]                                                             # (question, node, degree)
+        new = (there >= 0) & (there[..., None] != place[:, None, None]).all(-1)
+        node, slot = np.unravel_index(np.where(new, wish - effort * apart[row, last][..., None], -np.inf).reshape(n, -1).argmax(1), wish.shape[1:])
+        cost = apart[row, last, node] + world.edge[place[row, node], slot, 2]
+        live &= (new & np.isfinite(wish))[row, node, slot] & (walked + cost <= metres)
+        at, node, slot = np.flatnonzero(live), node[live], slot[live]
+        last[at] = turn + 1
+        place[at, turn + 1], parent[at, turn + 1], depth[at, turn + 1] = there[at, node, slot], node, depth[at, node] + 1
+        apart[at, turn + 1] = apart[at, :, turn + 1] = apart[at, node] + world.edge[place[at, node], slot, 2, None]
+        apart[at, turn + 1, turn + 1] = 0
+        walked[at] += cost[at]
+    best = worth.argmax(1)
+    return told(place, parent, depth, last, best, walked + apart[row, last, best])

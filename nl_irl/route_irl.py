@@ -23,7 +23,7 @@ from .types import require
 from .worlds.tables import World, distance_between
 
 # %% auto #0
-__all__ = ['ByHouse', 'RouteIRLConfig', 'others_of', 'contest', 'log_share', 'beaten', 'RouteIRL']
+__all__ = ['ByHouse', 'RouteIRLConfig', 'others_of', 'contest', 'log_share', 'beaten', 'route_losses', 'RouteIRL']
 
 # %% ../nbs/55_route_irl.ipynb #c004
 class ByHouse:
@@ -87,6 +87,20 @@ def beaten(mine: Tensor, theirs: Tensor, whose: Tensor) -> Tensor:
     best = torch.full_like(mine, -torch.inf).scatter_reduce(0, whose, theirs, 'amax')
     return (mine > best).float().mean()
 
+def route_losses(judged: Tensor, routes: Routes, rival: np.ndarray, route: np.ndarray, batch: int,
+                 config: RouteIRLConfig) -> tuple[dict[str, Tensor], dict[str, float]]:
+    "The terms of the loss, and accuracies, from the rewards `judged` (node,) of a `contest` between so many demonstrations."
+    put = lambda x: torch.as_tensor(x, device=judged.device)
+    ends = np.flatnonzero(routes.leaf & (routes.tag >= 0))
+    ends = ends[np.argsort(routes.tag[ends])]                                                      # one a walk, in their order
+    mine, other = judged[put(ends[:batch])], judged[put(ends[batch:])]
+    wrong, whose, pair = judged[put(rival)], put(routes.question[rival]), put(route)
+    truth = F.softplus(-mine).mean() + (F.softplus(torch.cat([other, wrong])).mean() if len(other) + len(wrong) else 0.)
+    terms = {'route loss': -log_share(mine, wrong, whose).mean(), 'instruction loss': -config.instruction * log_share(mine, other, pair).mean(),
+             'truth loss': config.truth * truth}
+    return terms, {'route_accuracy': beaten(mine, wrong, whose).item(), 'instruction_accuracy': beaten(mine, other, pair).item()}
+
+# %% ../nbs/55_route_irl.ipynb #c013
 class RouteIRL:
     """Learning of a `reward` from demonstrations `data`, in place: maximum-entropy IRL (Ziebart et al. 2008, eq. 4) over explicit routes.
 
@@ -104,21 +118,9 @@ class RouteIRL:
         routes, rival, route = contest(self.env.world, batch, self.config, rng=self.rng)
         self.reward.train()
         judged = self.reward(self.reward.listen(batch.tokens.to(self.env.device)), self.env, routes)
-        terms, told = self.losses(judged, routes, rival, route, len(batch.tokens))
+        terms, told = route_losses(judged, routes, rival, route, len(batch.tokens), self.config)
         norm = self.descent.step(terms)
         return {name.replace(' ', '_'): term.item() for name, term in terms.items()} | told | {'reward_gradient': norm}
-
-    def losses(self, judged: Tensor, routes: Routes, rival: np.ndarray, route: np.ndarray, batch: int) -> tuple[dict[str, Tensor], dict[str, float]]:
-        "The terms of the loss, and accuracies, from the rewards `judged` (node,) of a `contest` between so many demonstrations."
-        put = lambda x: torch.as_tensor(x, device=judged.device)
-        ends = np.flatnonzero(routes.leaf & (routes.tag >= 0))
-        ends = ends[np.argsort(routes.tag[ends])]                                                  # one a walk, in their order
-        mine, other = judged[put(ends[:batch])], judged[put(ends[batch:])]
-        wrong, whose, pair = judged[put(rival)], put(routes.question[rival]), put(route)
-        truth = F.softplus(-mine).mean() + (F.softplus(torch.cat([other, wrong])).mean() if len(other) + len(wrong) else 0.)
-        terms = {'route loss': -log_share(mine, wrong, whose).mean(), 'instruction loss': -self.config.instruction * log_share(mine, other, pair).mean(),
-                 'truth loss': self.config.truth * truth}
-        return terms, {'route_accuracy': beaten(mine, wrong, whose).item(), 'instruction_accuracy': beaten(mine, other, pair).item()}
 
     def state_dict(self) -> dict[str, Any]:
         "Weights, optimizer and `rng`."

@@ -18,7 +18,7 @@ from ..routes import Routes
 from ..worlds.tables import HEADINGS
 
 # %% auto #0
-__all__ = ['WAY', 'Tree', 'plant', 'recur', 'best_so_far', 'Steps', 'walk_through', 'Blocks', 'RouteReward']
+__all__ = ['WAY', 'Tree', 'plant', 'recur', 'best_so_far', 'Steps', 'walk_through', 'Blocks', 'Hearing', 'RouteReward']
 
 # %% ../../nbs/44_reward.ipynb #c004
 class Tree(NamedTuple):
@@ -109,18 +109,40 @@ class Blocks:
         "(question, place, ...) -> (node, ...)."
         return x.flatten(0, 1).index_select(0, self.spot)
 
-# %% ../../nbs/44_reward.ipynb #c014
+# %% ../../nbs/44_reward.ipynb #c013
+class Hearing(nn.Module):
+    "What the steps of routes have to do with the words of their sentences."
+    def __init__(self, config: PolicyConfig):
+        super().__init__()
+        self.ask, self.ask_again = nn.Linear(config.width, config.width), nn.Linear(config.width, config.width)
+        self.wanted, self.trust = nn.Linear(config.word_width, config.label_width, bias=False), nn.Parameter(torch.zeros(2))
+
+    def forward(self, sentence: Sentence, steps: Steps, blocks: Blocks, state: Tensor) -> Tensor:
+        "(question, place, word) logits of what each step does about each word: by its `state` (node, width), and by the best of what it sees."
+        best = lambda seen, words: (blocks.lay(seen).flatten(1, 2) @ words.transpose(1, 2)).unflatten(1, (-1, 5)).amax(2)
+        sight = self.trust[0] * best(steps.landmark, sentence.landmark) + self.trust[1] * best(steps.shown, self.wanted(sentence.embedding))
+        return self.of_words(sentence, blocks, self.ask(state)) + sight
+
+    def of_words(self, sentence: Sentence, blocks: Blocks, query: Tensor) -> Tensor:
+        "(question, place, word) logits of attention by `query` (node, width); -inf on padding."
+        logits = blocks.lay(query) @ sentence.context.transpose(1, 2) / query.shape[-1] ** .5
+        return logits.masked_fill(~sentence.known[:, None], -torch.inf)
+
+    def fits(self, sentence: Sentence, steps: Steps, blocks: Blocks, attention: Tensor) -> Tensor:
+        "(node, 10) how well each of the five sights fits the words of `attention` (question, place, word), in learned and in landmark vectors."
+        match = lambda seen, words: (seen @ blocks.take(attention @ words)[..., None])[..., 0]
+        return torch.cat([match(steps.shown, self.wanted(sentence.embedding)), match(steps.landmark, sentence.landmark)], -1)
+
+# %% ../../nbs/44_reward.ipynb #c015
 class RouteReward(nn.Module):
     "R(route, instruction) for every node of a tree. Its `landmarks` are learned beforehand (`LandmarkLearner`) and then kept."
     def __init__(self, config: PolicyConfig):
         super().__init__()
         c, self.config = config, config
-        self.listener, self.eyes, self.dropout = Listener(c), Eyes(c), nn.Dropout(c.dropout)
+        self.listener, self.eyes, self.hear, self.dropout = Listener(c), Eyes(c), Hearing(c), nn.Dropout(c.dropout)
         self.landmarks = Landmarks(c.words, c.labels, width=c.landmark_width, vectors=c.vectors).requires_grad_(False)
         seen = 5 * c.label_width + GEOMETRY
         self.notice, self.decide = nn.LSTMCell(seen, c.width), nn.LSTMCell(2 * c.width + seen + 10, c.width)
-        self.ask, self.ask_again = nn.Linear(c.width, c.width), nn.Linear(c.width, c.width)
-        self.wanted, self.trust = nn.Linear(c.word_width, c.label_width, bias=False), nn.Parameter(torch.zeros(2))
         self.matters = nn.Linear(c.width, 2)                                        # to the route as a whole, and to its end
         self.judge = nn.Sequential(nn.Linear(3 * c.width + 4 * c.label_width + 13, c.width), nn.ReLU(), nn.Dropout(c.dropout), nn.Linear(c.width, 1))
 
@@ -137,31 +159,18 @@ class RouteReward(nn.Module):
         first = self.dropout(recur(self.notice, x, tree))
         heard = self.hear(sentence, steps, blocks, first)
         asked = heard.softmax(-1)
-        found = self.fits(sentence, steps, blocks, asked)
+        found = self.hear.fits(sentence, steps, blocks, asked)
         second = self.dropout(recur(self.decide, torch.cat([first, blocks.take(asked @ sentence.context), x, found], -1), tree))
-        return self.told(sentence, steps, blocks, tree, heard, second)
+        again = self.hear.of_words(sentence, blocks, self.hear.ask_again(second)).softmax(-1)
+        covered, fits, end = self.over(sentence, steps, blocks, tree, heard)
+        around = steps.shown[:, :WAY].flatten(1)
+        return self.judge(torch.cat([second, blocks.take(again @ sentence.context), end, around, covered, fits], -1))[:, 0]
 
-    def hear(self, sentence: Sentence, steps: Steps, blocks: Blocks, state: Tensor) -> Tensor:
-        "(question, place, word) logits of what each step does about each word: by its `state` (node, width), and by the best of what it sees."
-        of_state = blocks.lay(self.ask(state)) @ sentence.context.transpose(1, 2) / state.shape[-1] ** .5
-        best = lambda seen, words: (blocks.lay(seen).flatten(1, 2) @ words.transpose(1, 2)).unflatten(1, (-1, 5)).amax(2)
-        sight = self.trust[0] * best(steps.landmark, sentence.landmark) + self.trust[1] * best(steps.shown, self.wanted(sentence.embedding))
-        return (of_state + sight).masked_fill(~sentence.known[:, None], -torch.inf)
-
-    def fits(self, sentence: Sentence, steps: Steps, blocks: Blocks, attention: Tensor) -> Tensor:
-        "(node, 10) how well each of the five sights fits the words of `attention` (question, place, word), in learned and in landmark vectors."
-        match = lambda seen, words: (seen @ blocks.take(attention @ words)[..., None])[..., 0]
-        return torch.cat([match(steps.shown, self.wanted(sentence.embedding)), match(steps.landmark, sentence.landmark)], -1)
-
-    def told(self, sentence: Sentence, steps: Steps, blocks: Blocks, tree: Tree, heard: Tensor, state: Tensor) -> Tensor:
-        "(node,) the reward, from the `state` (node, width) at the end of each route and what was `heard` (question, place, word) along it."
-        whole, last = (self.matters(sentence.context).masked_fill(~sentence.known[..., None], -torch.inf).softmax(1)).unbind(-1)      # (question, word)
-        dealt = blocks.take(torch.sigmoid(heard))
-        ever = best_so_far(dealt, tree)
-        share = lambda done, weight: (done * weight.index_select(0, tree.question)).sum(-1)
-        even = sentence.known / sentence.known.sum(1, keepdim=True)
-        again = (blocks.lay(self.ask_again(state)) @ sentence.context.transpose(1, 2) / state.shape[-1] ** .5).masked_fill(~sentence.known[:, None], -torch.inf)
-        asked, end = blocks.take(again.softmax(-1) @ sentence.context), (last[:, None] @ sentence.context)[:, 0].index_select(0, tree.question)
-        fits = self.fits(sentence, steps, blocks, last[:, None].expand(-1, blocks.shape[1], -1))
-        covered = torch.stack([share(ever, whole), share(dealt, last), share(ever, even)], -1)
-        return self.judge(torch.cat([state, asked, end, steps.shown[:, :WAY].flatten(1), covered, fits], -1))[:, 0]
+    def over(self, sentence: Sentence, steps: Steps, blocks: Blocks, tree: Tree, heard: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        "What was dealt with until the end: (node, 3) shares of words, (node, 10) fits of the words about the end, (node, width) those words in context."
+        whole, last = self.matters(sentence.context).masked_fill(~sentence.known[..., None], -torch.inf).softmax(1).unbind(-1)      # (question, word)
+        even, dealt = sentence.known / sentence.known.sum(1, keepdim=True), blocks.take(torch.sigmoid(heard))
+        ever, share = best_so_far(dealt, tree), lambda done, weight: (done * weight.index_select(0, tree.question)).sum(-1)
+        fits = self.hear.fits(sentence, steps, blocks, last[:, None].expand(-1, blocks.shape[1], -1))
+        end = (last[:, None] @ sentence.context)[:, 0].index_select(0, tree.question)
+        return torch.stack([share(ever, whole), share(dealt, last), share(ever, even)], -1), fits, end
