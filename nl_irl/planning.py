@@ -147,7 +147,7 @@ def told(place: np.ndarray, parent: np.ndarray, depth: np.ndarray, last: np.ndar
 
 # %% ../nbs/49_planning.ipynb #c014
 @torch.no_grad()
-def search(policy: Policy, scorer: Scorer, env: Environment, asked: Questions, *, sure: float, metres: float, turns: int = 30, effort: float = 0.1) -> Search:
+def search(policy: Policy, scorer: Scorer, env: Environment, asked: Questions, *, sure: float, metres: float, turns: int = 30, effort: float = 0.3) -> Search:
     """Walk until `scorer` gives a route a score of at least `sure`, or the next move would make the walk longer than `metres`, or `turns` places were seen.
 
     The agent then walks back to the end of its best route. `policy` tells where to look next; a metre of the way back to there costs `effort` nats. The start
@@ -156,7 +156,8 @@ def search(policy: Policy, scorer: Scorer, env: Environment, asked: Questions, *
     world, n = env.world, len(asked.start)
     row, degree = np.arange(n), world.neighbor.shape[1]
     place, parent, depth = np.repeat(asked.start[:, None], turns + 1, 1), np.zeros((n, turns + 1), np.int64), np.zeros((n, turns + 1), np.int64)
-    worth, wish = np.full((n, turns + 1), -np.inf), np.full((n, turns + 1, degree), -np.inf)
+    worth, prior = np.full((n, turns + 1), -np.inf), np.zeros((n, turns + 1))                    # prior: log pi of the moves to a node
+    wish = np.full((n, turns + 1, degree), -np.inf)                                              # of those and one more
     apart = np.zeros((n, turns + 1, turns + 1))                                                   # metres between nodes on the tree
     walked, last, live = np.zeros(n), np.zeros(n, np.int64), np.ones(n, bool)
     for turn in range(turns + 1):
@@ -167,7 +168,7 @@ def search(policy: Policy, scorer: Scorer, env: Environment, asked: Questions, *
         worth[at, last[at]] = scores_of(scorer, world, tokens, path, length, asked.heading[at])
         live &= worth.max(1) < sure
         if turn == turns: break
-        wish[at, last[at]] = next_moves(policy, env, tokens, path, length, asked.heading[at])
+        wish[at, last[at]] = prior[at, last[at], None] + next_moves(policy, env, tokens, path, length, asked.heading[at])
         there = world.neighbor[place]                                                             # (question, node, degree)
         new = (there >= 0) & (there[..., None] != place[:, None, None]).all(-1)
         node, slot = np.unravel_index(np.where(new, wish - effort * apart[row, last][..., None], -np.inf).reshape(n, -1).argmax(1), wish.shape[1:])
@@ -178,6 +179,7 @@ def search(policy: Policy, scorer: Scorer, env: Environment, asked: Questions, *
         place[at, turn + 1], parent[at, turn + 1], depth[at, turn + 1] = there[at, node, slot], node, depth[at, node] + 1
         apart[at, turn + 1] = apart[at, :, turn + 1] = apart[at, node] + world.edge[place[at, node], slot, 2, None]
         apart[at, turn + 1, turn + 1] = 0
+        prior[at, turn + 1] = wish[at, node, slot]
         walked[at] += cost[at]
     best = worth.argmax(1)
     return told(place, parent, depth, last, best, walked + apart[row, last, best])
