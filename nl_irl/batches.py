@@ -17,9 +17,11 @@ from .types import Episode, require
 from .worlds.tables import World, headings_along
 
 # %% auto #0
-__all__ = ['Batch', 'demonstrate', 'batch_of', 'put', 'Batches']
+__all__ = ['KINDS', 'Batch', 'demonstrate', 'batch_of', 'put', 'batch_of_walks', 'joined', 'some', 'Batches']
 
 # %% ../nbs/37_batches.ipynb #c003
+KINDS = ('demonstration', 'rephrased', 'relabelled')            # an expert's; in other words; a walk with the sentence that it fulfils
+
 class Batch(NamedTuple):
     """Trajectories as arrays, and what to do along them; `time` is the longest path, its STOP included.
 
@@ -54,6 +56,29 @@ def batch_of(world: World, episodes: Sequence[Episode], encoder: TextEncoder, *,
 def put(batch: Batch, device: torch.device) -> Batch: return Batch(*(x.to(device, non_blocking=True) for x in batch))
 
 # %% ../nbs/37_batches.ipynb #c006
+def batch_of_walks(world: World, tokens: Tensor, path: np.ndarray, length: np.ndarray, heading: np.ndarray) -> Batch:
+    "Walks (walk, time) of viewpoint rows, of which `length` (walk,) count, that start with `heading` (walk,) radians and stop at their ends."
+    last = path[np.arange(len(path)), length - 1]
+    path = np.where(np.arange(path.shape[1]) < length[:, None], path, last[:, None])
+    slot = (world.neighbor[path[:, :-1]] == path[:, 1:, None]).argmax(-1)                            # (walk, time - 1)
+    moves = np.arange(path.shape[1]) < length[:, None] - 1
+    action = np.pad(slot + 1, ((0, 0), (0, 1))) * moves
+    along = np.concatenate([heading[:, None], world.edge[path[:, :-1], slot, 0]], 1).astype(np.float32) * (np.arange(path.shape[1]) < length[:, None])
+    return Batch(tokens, *map(torch.as_tensor, (path, along, action, np.where(np.arange(path.shape[1]) < length[:, None], action, -1))))
+
+def joined(*parts: Batch) -> Batch:
+    "The rows of all `parts`, padded to the longest sentence and path among them."
+    words, time = (max(shape[1] for shape in shapes) for shapes in zip(*((p.tokens.shape, p.action.shape) for p in parts)))
+    wide = lambda x, size, value=0: torch.nn.functional.pad(x, (0, 0) * (x.dim() - 2) + (0, size - x.shape[1]), value=value)
+    rows = [Batch(wide(p.tokens, words), torch.cat([p.viewpoint, p.viewpoint[:, -1:].expand(-1, time - p.viewpoint.shape[1])], 1),
+                  *(wide(x, time) for x in (p.heading, p.action)), wide(p.target, time, -1)) for p in parts]
+    return Batch(*map(torch.cat, zip(*rows)))
+
+def some(batch: Batch, rows: np.ndarray) -> Batch:
+    "The `rows` of `batch`."
+    return Batch(*(x[torch.as_tensor(rows)] for x in batch))
+
+# %% ../nbs/37_batches.ipynb #c009
 class Batches:
     "Epoch after epoch without end: `size` demonstrations at a time, their sentences alike in length, trimmed to the longest of them."
     def __init__(self, data: Batch, size: int, *, rng: np.random.Generator):

@@ -7,23 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .batches import Batch
+from .batches import KINDS, Batch
 from .descent import Descent, DescentConfig
 from .environment import Environment
+from .models.policy import Policy
 from .models.reward import RouteReward
-from .routes import Routes, join, shortest_routes, walks
+from .rollout import Questions, rollout
+from .routes import Routes, join, shortest_routes, some_of, walks
 from .types import require
 from .worlds.tables import World, distance_between
 
 # %% auto #0
-__all__ = ['ByHouse', 'RouteIRLConfig', 'others_of', 'contest', 'log_share', 'beaten', 'route_losses', 'RouteIRL']
+__all__ = ['RIVALS', 'Walked', 'ByHouse', 'RouteIRLConfig', 'others_of', 'Contest', 'contest', 'log_share', 'weighted',
+           'route_losses', 'RouteIRL']
 
 # %% ../nbs/51_route_irl.ipynb #c004
 class ByHouse:
@@ -34,26 +37,39 @@ class ByHouse:
         self.rows = [np.flatnonzero(scan == s) for s in np.unique(scan)]
         self.share = np.array([len(r) for r in self.rows]) / len(scan)
 
-    def draw(self) -> Batch:
-        "The next batch, trimmed to its longest sentence and path."
+    def draw(self) -> tuple[Batch, np.ndarray]:
+        "The next batch, trimmed to its longest sentence and path, and (batch,) which of the data it is."
         some = self.rng.choice(len(self.rows), min(self.houses, len(self.rows)), replace=False, p=self.share)
-        rows = torch.as_tensor(np.concatenate([self.rng.permutation(self.rows[s])[:self.each] for s in some]))
+        chosen = np.concatenate([self.rng.permutation(self.rows[s])[:self.each] for s in some])
+        rows = torch.as_tensor(chosen)
         tokens, steps = self.data.tokens[rows], (self.data.target[rows] >= 0).sum(1).max()
         known = tokens.ne(0) if tokens.dim() == 2 else tokens.ne(0).any(-1)
-        return Batch(tokens[:, :known.sum(1).max()], *(x[rows, :steps] for x in self.data[1:]))
+        return Batch(tokens[:, :known.sum(1).max()], *(x[rows, :steps] for x in self.data[1:])), chosen
 
 # %% ../nbs/51_route_irl.ipynb #c007
+RIVALS = ('another route', 'cut short', 'policy')
+
 @dataclass(frozen=True)
 class RouteIRLConfig(DescentConfig):
     "How `RouteIRL` learns."
-    houses: int = 8             # in a batch
-    each: int = 8               # demonstrations of each
+    houses: int = 16            # in a batch
+    each: int = 4               # demonstrations of each
     moves: int = 9              # of the longest alternative route
+    rivals: int = 12            # shortest routes that stand against each demonstration
     others: int = 3             # instructions of the same house that each demonstration is told from
+    words: int = 60             # longer sentences are cut
     instruction: float = 0.5    # weight of telling instructions apart
     truth: float = 0.2          # weight of the logistic term
+    rephrased: float = 1.0      # weight of demonstrations in other words, beside 1 of demonstrations
+    relabelled: float = 0.5     # weight of walks with the sentence that they fulfil
     checks: int = 10            # times that training stops to look at the development splits
 
+    @property
+    def weights(self) -> np.ndarray:
+        "(kind,) the weight of each of `KINDS`."
+        return np.array([1, self.rephrased, self.relabelled], np.float32)
+
+# %% ../nbs/51_route_irl.ipynb #c008
 def others_of(world: World, goal: np.ndarray, count: int, *, near: float = 3.0, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     "(pair,) demonstration and (pair,) up to `count` others of its house whose goals lie over `near` metres from its own; goal: (batch,) viewpoint rows."
     metres = distance_between(world, goal[:, None], goal)
@@ -62,72 +78,108 @@ def others_of(world: World, goal: np.ndarray, count: int, *, near: float = 3.0, 
     route, nth = np.nonzero(np.isfinite(np.take_along_axis(lot, chosen, 1)))
     return route, chosen[route, nth]
 
-def contest(world: World, batch: Batch, config: RouteIRLConfig, *, rng: np.random.Generator) -> tuple[Routes, np.ndarray, np.ndarray]:
-    """The routes that compete in `batch`, and (node,) bool: alternatives to the demonstration of the node's question.
+class Contest(NamedTuple):
+    """The `routes` that compete in a batch of demonstrations, by node.
 
-    Tags tell the rest: walk i < batch is demonstration i; the walks after it lead the same way for other questions, (pair,) gives the demonstrations.
+    mine: (batch,) where each demonstration ends.  other: (pair,) where it ends under the instruction of another, and pair: (pair,) which demonstration that is.
+    rival: (rival,) the alternatives, sort: (rival,) indices into `RIVALS`, and odds: (rival,) float32 log of how many routes each of them stands for.
     """
-    path, time = batch.viewpoint.numpy(), (batch.target >= 0).sum(1).numpy()
-    here, goal, heading = np.arange(len(path)), path[np.arange(len(path)), time - 1], batch.heading[:, 0].numpy()
-    route, told = others_of(world, goal, config.others, rng=rng)
-    routes = join(shortest_routes(world, path[:, 0], heading, moves=config.moves), walks(world, path, time, heading, here),
-                  walks(world, path[route], time[route], heading[route], told, tag=len(path)))
-    rival = (routes.tag < 0) & (distance_between(world, routes.viewpoint, goal[routes.question]) >= 3)
-    return routes, rival, route
+    routes: Routes
+    mine: np.ndarray
+    other: np.ndarray
+    pair: np.ndarray
+    rival: np.ndarray
+    sort: np.ndarray
+    odds: np.ndarray
 
-# %% ../nbs/51_route_irl.ipynb #c010
+# %% ../nbs/51_route_irl.ipynb #c009
+Walked = tuple[np.ndarray, np.ndarray]              # paths (batch, time) of viewpoint rows, and how many of each count (batch,)
+
+def contest(world: World, batch: Batch, config: RouteIRLConfig, *, walked: Walked | None = None, rng: np.random.Generator) -> Contest:
+    "Who competes in `batch`, with what a policy `walked` under its instructions."
+    n, path, time, heading = len(batch.tokens), batch.viewpoint.numpy(), (batch.target >= 0).sum(1).numpy(), batch.heading[:, 0].numpy()
+    goal = path[np.arange(n), time - 1]
+    far = lambda routes: distance_between(world, routes.viewpoint, goal[routes.question]) >= 3
+    every = shortest_routes(world, path[:, 0], heading, moves=config.moves)
+    tree, stands_for = some_of(every, far(every), config.rivals, n, rng=rng)
+    pair, told = others_of(world, goal, config.others, rng=rng)
+    chains = [walks(world, path, time, heading, np.arange(n)), walks(world, path[pair], time[pair], heading[pair], told, tag=n)]
+    if walked is not None: chains.append(walks(world, *walked, heading, np.arange(n), tag=n + len(pair)))
+    routes = join(tree, *chains)
+    ends = np.flatnonzero(routes.leaf & (routes.tag >= 0))
+    mine, other, did = np.split(ends[np.argsort(routes.tag[ends])], [n, n + len(pair)])
+    cut = np.flatnonzero((routes.tag >= 0) & (routes.tag < n) & ~routes.leaf & far(routes))
+    drawn, did = np.flatnonzero(routes.tag == -1), did[far(routes)[did]]
+    odds = np.concatenate([np.log(stands_for[routes.question[drawn]]), np.zeros(len(cut) + len(did))])
+    sort = np.repeat(np.arange(3), [len(drawn), len(cut), len(did)])
+    return Contest(routes, mine, other, pair, np.concatenate([drawn, cut, did]), sort, odds.astype(np.float32))
+
+# %% ../nbs/51_route_irl.ipynb #c012
 def log_share(mine: Tensor, theirs: Tensor, whose: Tensor) -> Tensor:
     "(batch,) log of exp(mine) / (exp(mine) + sum of exp(theirs)); mine: (batch,), theirs: (n,), whose: (n,) index into the batch."
     top = torch.cat([mine, theirs]).max().detach()
     total = (mine - top).exp().index_add(0, whose, (theirs - top).exp())
     return mine - top - total.log()
 
-def beaten(mine: Tensor, theirs: Tensor, whose: Tensor) -> Tensor:
-    "The share of `mine` (batch,) that is larger than all of `theirs` (n,) that belong to it by `whose` (n,)."
-    best = torch.full_like(mine, -torch.inf).scatter_reduce(0, whose, theirs, 'amax')
-    return (mine > best).float().mean()
+def weighted(values: Tensor, weight: Tensor) -> Tensor:
+    "The mean of `values` (n,) by `weight` (n,); 0 where there are none."
+    return (values * weight).sum() / weight.sum().clamp(min=1e-8)
 
-def route_losses(judged: Tensor, routes: Routes, rival: np.ndarray, route: np.ndarray, batch: int,
-                 config: RouteIRLConfig) -> tuple[dict[str, Tensor], dict[str, float]]:
-    "The terms of the loss, and accuracies, from the rewards `judged` (node,) of a `contest` between so many demonstrations."
+def route_losses(judged: Tensor, met: Contest, weight: np.ndarray, config: RouteIRLConfig) -> tuple[dict[str, Tensor], dict[str, float]]:
+    "The terms of the loss, and how often each sort of rival was told apart, from the rewards `judged` (node,) of a contest of positives with `weight` (batch,)."
     put = lambda x: torch.as_tensor(x, device=judged.device)
-    ends = np.flatnonzero(routes.leaf & (routes.tag >= 0))
-    ends = ends[np.argsort(routes.tag[ends])]                                                      # one a walk, in their order
-    mine, other = judged[put(ends[:batch])], judged[put(ends[batch:])]
-    wrong, whose, pair = judged[put(rival)], put(routes.question[rival]), put(route)
-    truth = F.softplus(-mine).mean() + (F.softplus(torch.cat([other, wrong])).mean() if len(other) + len(wrong) else 0.)
-    terms = {'route loss': -log_share(mine, wrong, whose).mean(), 'instruction loss': -config.instruction * log_share(mine, other, pair).mean(),
-             'truth loss': config.truth * truth}
-    return terms, {'route_accuracy': beaten(mine, wrong, whose).item(), 'instruction_accuracy': beaten(mine, other, pair).item()}
+    whose, pair, weight = put(met.routes.question[met.rival]), put(met.pair), put(weight)
+    mine, other, wrong = (judged[put(x)] for x in (met.mine, met.other, met.rival))
+    truth = weighted(F.softplus(-mine), weight) + weighted(F.softplus(torch.cat([other, wrong])), torch.cat([weight[pair], weight[whose]]))
+    terms = {'route loss': -weighted(log_share(mine, wrong + put(met.odds), whose), weight),
+             'instruction loss': -config.instruction * weighted(log_share(mine, other, pair), weight), 'truth loss': config.truth * truth}
+    beaten = {'instruction': mine[pair] > other} | {name: (mine[whose] > wrong)[put(met.sort == k)] for k, name in enumerate(RIVALS)}
+    return terms, {f'told_from/{name}': told.float().mean().item() for name, told in beaten.items() if len(told)}
 
-# %% ../nbs/51_route_irl.ipynb #c013
+# %% ../nbs/51_route_irl.ipynb #c015
 class RouteIRL:
-    """Learning of a `reward` from demonstrations `data`, in place: maximum-entropy IRL (Ziebart et al. 2008, eq. 4) over explicit routes.
+    """Learning of a `reward` from positives `data`, in place: maximum-entropy IRL (Ziebart et al. 2008, eq. 4) over explicit routes.
 
-    rng: draws batches and the instructions of others.
+    kind: (data,) indices into `KINDS`; None: all are demonstrations.  policy: what it samples with `generator` joins the alternatives, in at most `horizon`
+    actions, as in adversarial IRL; None: nobody's walks do.  rng: draws batches, routes and the instructions of others.
     """
-    def __init__(self, reward: RouteReward, env: Environment, data: Batch, config: RouteIRLConfig, *, rng: np.random.Generator):
+    def __init__(self, reward: RouteReward, env: Environment, data: Batch, config: RouteIRLConfig, *, kind: np.ndarray | None = None,
+                 policy: Policy | None = None, horizon: int = 10, rng: np.random.Generator, generator: torch.Generator | None = None):
         require(len(data.tokens) > 0, 'there is no demonstration to learn from')
-        self.reward, self.env, self.config, self.rng = reward, env, config, rng
+        require(policy is None or generator is not None, 'a policy that is sampled needs a generator')
+        self.reward, self.env, self.config, self.policy, self.horizon, self.rng, self.generator = reward, env, config, policy, horizon, rng, generator
+        self.kind = np.zeros(len(data.tokens), np.int64) if kind is None else kind
         self.batches = ByHouse(env.world, data, houses=config.houses, each=config.each, rng=rng)
         self.descent = Descent(reward.parameters(), config)
 
+    def sample(self, batch: Batch) -> Walked | None:
+        "What the policy does under the sentences of `batch`."
+        if self.policy is None: return None
+        asked = Questions(batch.tokens.to(self.env.device), batch.viewpoint[:, 0].numpy(), batch.heading[:, 0].numpy())
+        done = rollout(self.policy, self.env, asked, horizon=self.horizon, generator=self.generator)
+        return done.viewpoint.numpy(), 1 + (done.active & (done.action != 0)).sum(1).numpy()
+
     def update(self) -> dict[str, float]:
-        "One step: its losses (nats), and how often a demonstration beat all other routes, and its instruction those of others. Errors: `Descent.step`."
-        batch = self.batches.draw()
-        routes, rival, route = contest(self.env.world, batch, self.config, rng=self.rng)
+        "One step: its losses (nats), and how often positives of each kind, and each sort of rival, were told apart. Errors: `Descent.step`."
+        batch, rows = self.batches.draw()
+        batch, kind = batch._replace(tokens=batch.tokens[:, :self.config.words]), self.kind[rows]
+        met = contest(self.env.world, batch, self.config, walked=self.sample(batch), rng=self.rng)
         self.reward.train()
-        judged = self.reward(self.reward.listen(batch.tokens.to(self.env.device)), self.env, routes)
-        terms, told = route_losses(judged, routes, rival, route, len(batch.tokens), self.config)
+        judged = self.reward(self.reward.listen(batch.tokens.to(self.env.device)), self.env, met.routes)
+        terms, told = route_losses(judged, met, self.config.weights[kind], self.config)
         norm = self.descent.step(terms)
-        return {name.replace(' ', '_'): term.item() for name, term in terms.items()} | told | {'reward_gradient': norm}
+        likely = judged.detach()[torch.as_tensor(met.mine, device=judged.device)].cpu().numpy() > 0
+        return ({name.replace(' ', '_'): term.item() for name, term in terms.items()} | told | {'reward_gradient': norm}
+                | {f'accepted/{name}': likely[kind == k].mean() for k, name in enumerate(KINDS) if (kind == k).any()})
 
     def state_dict(self) -> dict[str, Any]:
-        "Weights, optimizer and `rng`."
-        return {'reward': self.reward.state_dict(), 'descent': self.descent.state_dict(), 'rng': self.rng.bit_generator.state}
+        "Weights, optimizer, `rng` and `generator`."
+        return {'reward': self.reward.state_dict(), 'descent': self.descent.state_dict(), 'rng': self.rng.bit_generator.state,
+                'generator': None if self.generator is None else self.generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         "Go on from where `state_dict` was taken."
         self.reward.load_state_dict(state['reward'])
         self.descent.load_state_dict(state['descent'])
         self.rng.bit_generator.state = state['rng']
+        if self.generator is not None: self.generator.set_state(state['generator'])

@@ -13,7 +13,7 @@ from .types import require
 from .worlds.tables import World, distance_between
 
 # %% auto #0
-__all__ = ['Routes', 'routes_of', 'join', 'metres_within', 'shortest_routes', 'walks']
+__all__ = ['ON_THE_WAY', 'Routes', 'routes_of', 'join', 'metres_within', 'shortest_routes', 'walks', 'some_of']
 
 # %% ../nbs/39_routes.ipynb #c003
 class Routes(NamedTuple):
@@ -22,7 +22,8 @@ class Routes(NamedTuple):
     question: (node,) int64, whose route it is: an index into a batch of questions.  viewpoint: (node,) int64 rows.
     heading: (node,) float32 radians, as the agent comes; at a root, as it starts.
     parent: (node,) int64, the node before; a root is its own.  move: (node,) int64, the slot of `World.neighbor` by which it came; -1 at a root.
-    depth: (node,) int64, the number of moves.  tag: (node,) int64, -1 in a tree of `shortest_routes`, else which of the `walks` it belongs to.
+    depth: (node,) int64, the number of moves.  tag: (node,) int64, -1 in a tree of `shortest_routes` (`ON_THE_WAY`
+    where `some_of` kept a node for what comes after it), else which of the `walks` it belongs to.
     """
     question: np.ndarray
     viewpoint: np.ndarray
@@ -127,3 +128,22 @@ def walks(world: World, path: np.ndarray, length: np.ndarray, heading: np.ndarra
     parent = node[walk] + np.maximum(time - 1, 0)
     made = routes_of(world, walk, path[walk, time], parent, time, tag + walk, heading)
     return made._replace(question=question[made.question])
+
+# %% ../nbs/39_routes.ipynb #c016
+ON_THE_WAY = -2
+
+def some_of(routes: Routes, fits: np.ndarray, count: int, questions: int, *, rng: np.random.Generator) -> tuple[Routes, np.ndarray]:
+    """Of a tree's nodes that `fits` (node,) bool up to `count` a question, by chance, and their beginnings, whose tags become `ON_THE_WAY`.
+
+    And (question,) how many routes each of those that were drawn stands for.
+    """
+    order = np.lexsort((np.where(fits, rng.random(len(fits)), 2), routes.question))
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order)) - np.searchsorted(routes.question[order], routes.question[order])
+    drawn = fits & (rank < count)
+    there, left = (np.bincount(routes.question[x], minlength=questions) for x in (fits, drawn))
+    kept = drawn | (routes.depth == 0)
+    for depth in range(int(routes.depth.max(initial=0)), 0, -1): kept[routes.parent[kept & (routes.depth == depth)]] = True
+    now_at = np.cumsum(kept) - 1
+    some = Routes(*(column[kept] for column in routes))
+    return some._replace(parent=now_at[some.parent], tag=np.where(drawn[kept], some.tag, ON_THE_WAY)), there / np.maximum(left, 1)
