@@ -15,14 +15,16 @@ from .agents import random_heading, random_walk, shortest_paths, stop_at_once
 from .environment import Environment
 from .metrics import pad
 from .models.policy import Policy
-from .rollout import Rollout, run_episodes
+from .planning import Scorer, choose, search
+from .rollout import Rollout, questions, run_episodes
 from .scoring import interval, score_rows
 from .text import TextEncoder
 from .types import Episode, require
 from .worlds.tables import World
 
 # %% auto #0
-__all__ = ['results', 'sanity_agents', 'judge', 'shuffled', 'retold', 'ablations', 'compare', 'readable']
+__all__ = ['results', 'sanity_agents', 'judge', 'shuffled', 'retold', 'ablations', 'on_map', 'searching', 'explored_first',
+           'compare', 'readable']
 
 # %% ../nbs/56_evaluation.ipynb #c004
 def results(world: World, episodes: Sequence[Episode], paths: Sequence[np.ndarray], *, agent: str, split: str) -> pd.DataFrame:
@@ -67,6 +69,30 @@ def ablations(policy: Policy, env: Environment, blind: Environment, episodes: Se
                      ignore_index=True)
 
 # %% ../nbs/56_evaluation.ipynb #c010
+def on_map(scorer: Scorer, env: Environment, episodes: Sequence[Episode], encoder: TextEncoder, *, moves: int, **told: str) -> pd.DataFrame:
+    "Results of going where `scorer` likes it best, on the known map."
+    asked = questions(env, [e.task for e in episodes], encoder)
+    return results(env.world, episodes, choose(scorer, env.world, asked, moves=moves), **told)
+
+def searching(policy: Policy, scorer: Scorer, env: Environment, episodes: Sequence[Episode], encoder: TextEncoder, *, sure: float, metres: float,
+              **told: str) -> pd.DataFrame:
+    "Results of a search without a map, every step of it counted, until `scorer` gives a route at least `sure`."
+    asked = questions(env, [e.task for e in episodes], encoder)
+    return results(env.world, episodes, search(policy, scorer, env, asked, sure=sure, metres=metres).path, **told)
+
+def explored_first(policy: Policy, explorer: Scorer, scorers: Mapping[str, Scorer], env: Environment, episodes: Sequence[Episode], encoder: TextEncoder, *,
+                   metres: float, moves: int, split: str) -> pd.DataFrame:
+    """Results of going where each of the named `scorers` likes it best among the places that a walk of at most `metres` has seen before.
+
+    The walk is the search of `policy` with `explorer`, told the instruction, and never sure; the column explored says how long it was, with the way back.
+    """
+    asked = questions(env, [e.task for e in episodes], encoder)
+    before = search(policy, explorer, env, asked, sure=float('inf'), metres=metres)
+    routes = {name: choose(scorer, env.world, asked, moves=moves, known=before.known) for name, scorer in scorers.items()}
+    return pd.concat([results(env.world, episodes, paths, agent=name, split=split).assign(explored=before.metres) for name, paths in routes.items()],
+                     ignore_index=True)
+
+# %% ../nbs/56_evaluation.ipynb #c013
 def compare(frame: pd.DataFrame, metrics: Sequence[str] = ('SR', 'SPL'), *, seed: int = 0) -> pd.DataFrame:
     "One row for each agent and split, in the order in which they come: episodes, and for each metric its mean, low and high (95 %)."
     def row(key: tuple[str, str], part: pd.DataFrame) -> dict[str, object]:

@@ -17,14 +17,14 @@ from .models.landmarks import Landmarks
 from .models.policy import Policy
 from .models.reward import RouteReward
 from .rollout import Questions, taken
-from .routes import Routes, shortest_routes, walks
+from .routes import Routes, best_of, branches, shortest_routes, walks
 from .worlds.tables import World
 
 Scorer = Callable[[Tensor, Routes], Tensor]
 
 # %% auto #0
-__all__ = ['Scorer', 'by_reward', 'by_landmarks', 'chains', 'by_policy', 'best_nodes', 'choose', 'Search', 'scores_of',
-           'next_moves', 'way', 'trails', 'told', 'search']
+__all__ = ['Scorer', 'by_reward', 'by_landmarks', 'chains', 'by_policy', 'rescored', 'best_nodes', 'choose', 'Search',
+           'scores_of', 'next_moves', 'way', 'trails', 'told', 'search']
 
 # %% ../nbs/49_planning.ipynb #c004
 def by_reward(reward: RouteReward, env: Environment) -> Scorer:
@@ -72,10 +72,24 @@ def by_policy(policy: Policy, env: Environment) -> Scorer:
     return score
 
 # %% ../nbs/49_planning.ipynb #c009
+def rescored(first: Scorer, second: Scorer, *, weight: float, count: int = 10) -> Scorer:
+    "A scorer: of each question's `count` routes that `first` likes best, its score and `weight` times that of `second`; -inf of all others."
+    def score(tokens: Tensor, routes: Routes) -> Tensor:
+        likes = first(tokens, routes)
+        best = best_of(likes.cpu().numpy(), routes, count)
+        some, kept = branches(routes, best)
+        put = lambda x: torch.as_tensor(x, device=likes.device)
+        said = torch.zeros_like(likes).index_copy(0, put(kept), second(tokens, some).to(likes.dtype))
+        return (likes + weight * said).masked_fill(~put(best), -torch.inf)
+    return score
+
+# %% ../nbs/49_planning.ipynb #c012
 def best_nodes(score: np.ndarray, routes: Routes, questions: int) -> np.ndarray:
     "(question,) the node of each question with the largest `score` (node,); the first of them where several have it."
-    order = np.lexsort((-score, routes.question))
-    return order[np.searchsorted(routes.question[order], np.arange(questions))]
+    best = np.flatnonzero(best_of(score, routes, 1))
+    found = np.zeros(questions, np.int64)
+    found[routes.question[best]] = best
+    return found
 
 @torch.no_grad()
 def choose(scorer: Scorer, world: World, asked: Questions, *, moves: int, known: np.ndarray | None = None, batch: int = 128) -> list[np.ndarray]:
@@ -91,7 +105,7 @@ def choose(scorer: Scorer, world: World, asked: Questions, *, moves: int, known:
         paths += [np.array(routes.path(n)) for n in best_nodes(score, routes, len(asked.start[part]))]
     return paths
 
-# %% ../nbs/49_planning.ipynb #c012
+# %% ../nbs/49_planning.ipynb #c015
 class Search(NamedTuple):
     """What agents walked and where they stopped.
 
@@ -120,7 +134,7 @@ def next_moves(policy: Policy, env: Environment, tokens: Tensor, path: np.ndarra
     logits = policy(policy.listen(tokens), seen, came).logits[put(row), put(length - 1)]
     return logits[:, 1:].log_softmax(-1).cpu().numpy()
 
-# %% ../nbs/49_planning.ipynb #c013
+# %% ../nbs/49_planning.ipynb #c016
 def way(parent: np.ndarray, depth: np.ndarray, a: int, b: int) -> list[int]:
     "Nodes of a tree from `a` to `b`, both included; parent, depth: (node,)."
     there, back = [a], [b]
@@ -145,7 +159,7 @@ def told(place: np.ndarray, parent: np.ndarray, depth: np.ndarray, last: np.ndar
         route.append(place[q, way(parent[q], depth[q], 0, best[q])])
     return Search(path, np.where(np.arange(place.shape[1]) <= last[:, None], place, place[:, :1]), metres, route)
 
-# %% ../nbs/49_planning.ipynb #c014
+# %% ../nbs/49_planning.ipynb #c017
 @torch.no_grad()
 def search(policy: Policy, scorer: Scorer, env: Environment, asked: Questions, *, sure: float, metres: float, turns: int = 30, effort: float = 0.3) -> Search:
     """Walk until `scorer` gives a route a score of at least `sure`, or the next move would make the walk longer than `metres`, or `turns` places were seen.

@@ -13,7 +13,8 @@ from .types import require
 from .worlds.tables import World, distance_between
 
 # %% auto #0
-__all__ = ['ON_THE_WAY', 'Routes', 'routes_of', 'join', 'metres_within', 'shortest_routes', 'walks', 'some_of']
+__all__ = ['ON_THE_WAY', 'Routes', 'routes_of', 'join', 'metres_within', 'shortest_routes', 'walks', 'branches', 'best_of',
+           'some_of']
 
 # %% ../nbs/39_routes.ipynb #c003
 class Routes(NamedTuple):
@@ -132,18 +133,23 @@ def walks(world: World, path: np.ndarray, length: np.ndarray, heading: np.ndarra
 # %% ../nbs/39_routes.ipynb #c016
 ON_THE_WAY = -2
 
-def some_of(routes: Routes, fits: np.ndarray, count: int, questions: int, *, rng: np.random.Generator) -> tuple[Routes, np.ndarray]:
-    """Of a tree's nodes that `fits` (node,) bool up to `count` a question, by chance, and their beginnings, whose tags become `ON_THE_WAY`.
-
-    And (question,) how many routes each of those that were drawn stands for.
-    """
-    order = np.lexsort((np.where(fits, rng.random(len(fits)), 2), routes.question))
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order)) - np.searchsorted(routes.question[order], routes.question[order])
-    drawn = fits & (rank < count)
-    there, left = (np.bincount(routes.question[x], minlength=questions) for x in (fits, drawn))
-    kept = drawn | (routes.depth == 0)
+def branches(routes: Routes, wanted: np.ndarray) -> tuple[Routes, np.ndarray]:
+    "The `wanted` (node,) bool routes with their beginnings, whose tags become `ON_THE_WAY` unless they are wanted; and which nodes these were."
+    kept = wanted | (routes.depth == 0)
     for depth in range(int(routes.depth.max(initial=0)), 0, -1): kept[routes.parent[kept & (routes.depth == depth)]] = True
     now_at = np.cumsum(kept) - 1
-    some = Routes(*(column[kept] for column in routes))
-    return some._replace(parent=now_at[some.parent], tag=np.where(drawn[kept], some.tag, ON_THE_WAY)), there / np.maximum(left, 1)
+    left = Routes(*(column[kept] for column in routes))
+    return left._replace(parent=now_at[left.parent], tag=np.where(wanted[kept], left.tag, ON_THE_WAY)), np.flatnonzero(kept)
+
+def best_of(score: np.ndarray, routes: Routes, count: int) -> np.ndarray:
+    "(node,) bool: the up to `count` nodes of each question with the largest `score` (node,), those of -inf never; the first where several have it."
+    order = np.lexsort((-score, routes.question))
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order)) - np.searchsorted(routes.question[order], routes.question[order])
+    return (rank < count) & (score > -np.inf)
+
+def some_of(routes: Routes, fits: np.ndarray, count: int, questions: int, *, rng: np.random.Generator) -> tuple[Routes, np.ndarray]:
+    "The `branches` to up to `count` routes a question that `fits` (node,) bool, by chance; and (question,) how many each of those stands for."
+    drawn = best_of(np.where(fits, rng.random(len(fits)), -np.inf), routes, count)
+    there, left = (np.bincount(routes.question[x], minlength=questions) for x in (fits, drawn))
+    return branches(routes, drawn)[0], there / np.maximum(left, 1)
