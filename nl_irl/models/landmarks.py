@@ -24,13 +24,13 @@ __all__ = ['Landmarks', 'elsewhere', 'choices', 'LandmarkConfig', 'LandmarkLearn
 # %% ../../nbs/38_landmarks.ipynb #c004
 class Landmarks(nn.Module):
     "Vectors of words and of labels such that words fit what they speak of; words are numbers, or vectors of width `vectors` where that is not 0."
-    def __init__(self, words: int, labels: int, *, width: int = 64, vectors: int = 0, hide: float = 0.2, reach: int = 64):
+    def __init__(self, words: int, labels: int, *, width: int = 64, vectors: int = 0, reach: int = 64):
         super().__init__()
         self.word = nn.Linear(vectors, width, bias=False) if vectors else nn.Embedding(words, width, padding_idx=0)
         self.label = nn.Embedding(labels, width, padding_idx=0)
         self.usual = nn.Embedding(labels, 1, padding_idx=0)             # how likely a goal shows it, whatever was said
         self.recency = nn.Parameter(1 - torch.arange(reach) / 6)        # logits of how much the last word counts, the one before ...
-        self.hide = hide
+        self.hide = 0.                                                  # share of words and labels that a training step hides: see `LandmarkConfig`
         for table in (self.word, self.label): nn.init.normal_(table.weight, std=0.3)
         nn.init.zeros_(self.usual.weight)
         with torch.no_grad():
@@ -78,6 +78,7 @@ class LandmarkConfig:
     others: int = 16            # places that each goal is told from
     rate: float = 1e-2          # learning rate of AdamW at the first step; it falls to 0 in a line
     decay: float = 0.05         # weight decay
+    hide: float = 0.2           # share of words and labels that a step hides
 
 class LandmarkLearner:
     """Contrastive learning of `landmarks` from sentences and goals, in place (InfoNCE: van den Oord et al. 2018, eq. 4).
@@ -87,6 +88,7 @@ class LandmarkLearner:
     def __init__(self, landmarks: Landmarks, env: Environment, tokens: Tensor, goal: np.ndarray, config: LandmarkConfig, *, rng: np.random.Generator):
         require(len(tokens) == len(goal), f'{len(tokens)} sentences for {len(goal)} goals')
         self.landmarks, self.env, self.tokens, self.goal, self.config, self.rng, self.updates = landmarks, env, tokens, goal, config, rng, 0
+        landmarks.hide = config.hide
         self.optimizer = torch.optim.AdamW(landmarks.parameters(), lr=config.rate, weight_decay=config.decay)
 
     def update(self) -> dict[str, float]:

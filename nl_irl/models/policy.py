@@ -52,20 +52,22 @@ class Sentence(NamedTuple):
     known: Tensor
 
 class Listener(nn.Module):
-    "tokens (batch, word) int64, or (batch, word, vectors) float -> the context, embedding and known of a `Sentence`."
-    def __init__(self, config: PolicyConfig):
+    "tokens (batch, word) int64, or (batch, word, vectors) float -> the context, embedding and known of a `Sentence`; `marks`: reads landmarks of words as well."
+    def __init__(self, config: PolicyConfig, marks: bool = False):
         super().__init__()
+        reads = config.word_width + marks * config.landmark_width
         self.word = nn.Linear(config.vectors, config.word_width) if config.vectors else nn.Embedding(config.words, config.word_width, padding_idx=0)
-        self.onward, self.backward_ = (nn.LSTM(config.word_width, config.width // 2, batch_first=True) for _ in range(2))
+        self.onward, self.backward_ = (nn.LSTM(reads, config.width // 2, batch_first=True) for _ in range(2))
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, tokens: Tensor, marks: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         known = tokens.ne(0) if tokens.dim() == 2 else tokens.ne(0).any(-1)
         embedding = self.dropout(self.word(tokens))
         place = torch.arange(known.shape[1], device=known.device)
         mirror = (known.sum(1, keepdim=True) - 1 - place).where(known, place)[..., None]      # reverses each sentence within its length
         reverse = lambda x: x.gather(1, mirror.expand(-1, -1, x.shape[-1]))
-        context = torch.cat([self.onward(embedding)[0], reverse(self.backward_(reverse(embedding))[0])], -1)
+        x = embedding if marks is None else torch.cat([embedding, self.dropout(marks)], -1)
+        context = torch.cat([self.onward(x)[0], reverse(self.backward_(reverse(x))[0])], -1)
         return self.dropout(context), embedding, known
 
 # %% ../../nbs/40_policy.ipynb #c007

@@ -18,7 +18,8 @@ from ..routes import Routes
 from ..worlds.tables import HEADINGS
 
 # %% auto #0
-__all__ = ['WAY', 'Tree', 'plant', 'recur', 'best_so_far', 'Steps', 'walk_through', 'Blocks', 'Hearing', 'RouteReward']
+__all__ = ['SIGHTS', 'WAY', 'Tree', 'plant', 'recur', 'best_so_far', 'mean_so_far', 'Steps', 'around', 'walk_through', 'Blocks',
+           'Hearing', 'RouteReward']
 
 # %% ../../nbs/44_reward.ipynb #c004
 class Tree(NamedTuple):
@@ -63,14 +64,32 @@ def best_so_far(x: Tensor, tree: Tree) -> Tensor:
         begun = first
     return torch.cat(best)
 
-# %% ../../nbs/44_reward.ipynb #c008
+# %% ../../nbs/44_reward.ipynb #c005
+def mean_so_far(x: Tensor, tree: Tree) -> Tensor:
+    "(node, n) -> (node, n): the mean from the root to each node."
+    mean, begun = [], 0
+    for depth, (first, end) in enumerate(zip(tree.levels, tree.levels[1:])):
+        mean.append((x[first:end] + depth * mean[-1].index_select(0, tree.parent[first:end] - begun)) / (depth + 1) if first else x[:end])
+        begun = first
+    return torch.cat(mean)
+
+# %% ../../nbs/44_reward.ipynb #c009
 class Steps(NamedTuple):
-    "What each node shows: `shown` (node, 5, label_width) and `landmark` (node, 5, landmark_width), ahead, right, behind, left, the way; `came` (node, 5)."
+    """What each node shows: `shown` (node, SIGHTS, label_width) and `landmark` (node, SIGHTS, landmark_width).
+
+    The sights are ahead, right, behind and left; the way; and ahead, right, behind and left at the place before, all zeros at a root.  `came`: (node, 5).
+    """
     shown: Tensor
     landmark: Tensor
     came: Tensor
 
-WAY = 4
+SIGHTS, WAY = 9, 4
+
+def around(seen: Tensor, heading: Tensor) -> Tensor:
+    "(node, 12, n) what the headings of places show -> (node, 4, n), what lies ahead, right, behind and left of `heading` (node,)."
+    angle = torch.arange(HEADINGS, device=seen.device) * (2 * torch.pi / HEADINGS) - heading[:, None]
+    toward = torch.cos(angle[:, None] - torch.arange(4, device=seen.device)[:, None] * (torch.pi / 2)).clamp(min=0)
+    return toward / toward.sum(-1, keepdim=True) @ seen
 
 def walk_through(eyes: Eyes, env: Environment, tree: Tree, table: Tensor) -> Steps:
     "The `Steps` of `tree`, with `table` (label, landmark_width) of landmark vectors; `came` is the move's row as in `Observation.candidate`, 0 at a root."
@@ -80,18 +99,17 @@ def walk_through(eyes: Eyes, env: Environment, tree: Tree, table: Tensor) -> Ste
     if c.features: shown = shown + eyes.project(rows(env.feature, place))
     seen = torch.cat([shown, marks], -1)                                                                     # (place, 12, both)
     here, before = which.chunk(2)
-    angle = torch.arange(HEADINGS, device=env.device) * (2 * torch.pi / HEADINGS) - tree.heading[:, None]
-    toward = torch.cos(angle[:, None] - torch.arange(4, device=env.device)[:, None] * (torch.pi / 2)).clamp(min=0)
-    around = toward / toward.sum(-1, keepdim=True) @ seen.index_select(0, here)
     slot, moved = tree.move.clamp(min=0), (tree.move >= 0)[:, None]
-    edge = tree.before * env.neighbor.shape[1] + slot
-    way = rows(seen.flatten(0, 1), before * HEADINGS + rows(env.direction.flatten(), edge)) * moved
+    edge, facing = tree.before * env.neighbor.shape[1] + slot, tree.heading.index_select(0, tree.parent)
+    way = rows(seen.flatten(0, 1), before * HEADINGS + rows(env.direction.flatten(), edge))[:, None]
+    past = torch.cat([way, around(seen.index_select(0, before), facing)], 1) * moved[..., None]
+    sights = torch.cat([around(seen.index_select(0, here), tree.heading), past], 1)
     sine, cosine, rest = rows(env.edge.flatten(0, 1), edge).split([1, 1, GEOMETRY - 2], -1)
-    facing = tree.heading.index_select(0, tree.parent)[:, None]
-    came = torch.cat([sine * facing.cos() - cosine * facing.sin(), cosine * facing.cos() + sine * facing.sin(), rest], -1) * moved
-    return Steps(*torch.cat([around, way[:, None]], 1).split([c.label_width, c.landmark_width], -1), came)
+    s, k = facing.sin()[:, None], facing.cos()[:, None]
+    came = torch.cat([sine * k - cosine * s, cosine * k + sine * s, rest], -1) * moved
+    return Steps(*sights.split([c.label_width, c.landmark_width], -1), came)
 
-# %% ../../nbs/44_reward.ipynb #c011
+# %% ../../nbs/44_reward.ipynb #c012
 class Blocks:
     "Nodes laid out as (question, place in its block), for a batch of so many `questions`."
     def __init__(self, question: Tensor, questions: int):
@@ -109,17 +127,17 @@ class Blocks:
         "(question, place, ...) -> (node, ...)."
         return x.flatten(0, 1).index_select(0, self.spot)
 
-# %% ../../nbs/44_reward.ipynb #c013
+# %% ../../nbs/44_reward.ipynb #c014
 class Hearing(nn.Module):
     "What the steps of routes have to do with the words of their sentences."
     def __init__(self, config: PolicyConfig):
         super().__init__()
         self.ask, self.ask_again = nn.Linear(config.width, config.width), nn.Linear(config.width, config.width)
-        self.wanted, self.trust = nn.Linear(config.word_width, config.label_width, bias=False), nn.Parameter(torch.zeros(2))
+        self.wanted, self.trust = nn.Linear(config.word_width, config.label_width, bias=False), nn.Parameter(torch.tensor([0.5, 0.1]))
 
     def forward(self, sentence: Sentence, steps: Steps, blocks: Blocks, state: Tensor) -> Tensor:
         "(question, place, word) logits of what each step does about each word: by its `state` (node, width), and by the best of what it sees."
-        best = lambda seen, words: (blocks.lay(seen).flatten(1, 2) @ words.transpose(1, 2)).unflatten(1, (-1, 5)).amax(2)
+        best = lambda seen, words: (blocks.lay(seen).flatten(1, 2) @ words.transpose(1, 2)).unflatten(1, (-1, SIGHTS)).amax(2)
         sight = self.trust[0] * best(steps.landmark, sentence.landmark) + self.trust[1] * best(steps.shown, self.wanted(sentence.embedding))
         return self.of_words(sentence, blocks, self.ask(state)) + sight
 
@@ -129,45 +147,48 @@ class Hearing(nn.Module):
         return logits.masked_fill(~sentence.known[:, None], -torch.inf)
 
     def fits(self, sentence: Sentence, steps: Steps, blocks: Blocks, attention: Tensor) -> Tensor:
-        "(node, 10) how well each of the five sights fits the words of `attention` (question, place, word), in learned and in landmark vectors."
+        "(node, 2 SIGHTS) how well each of the sights fits the words of `attention` (question, place, word), in learned and in landmark vectors."
         match = lambda seen, words: (seen @ blocks.take(attention @ words)[..., None])[..., 0]
         return torch.cat([match(steps.shown, self.wanted(sentence.embedding)), match(steps.landmark, sentence.landmark)], -1)
 
-# %% ../../nbs/44_reward.ipynb #c015
+# %% ../../nbs/44_reward.ipynb #c016
 class RouteReward(nn.Module):
     "R(route, instruction) for every node of a tree. Its `landmarks` are learned beforehand (`LandmarkLearner`) and then kept."
     def __init__(self, config: PolicyConfig):
         super().__init__()
         c, self.config = config, config
-        self.listener, self.eyes, self.hear, self.dropout = Listener(c), Eyes(c), Hearing(c), nn.Dropout(c.dropout)
+        self.listener, self.eyes, self.hear, self.dropout = Listener(c, marks=True), Eyes(c), Hearing(c), nn.Dropout(c.dropout)
         self.landmarks = Landmarks(c.words, c.labels, width=c.landmark_width, vectors=c.vectors).requires_grad_(False)
-        seen = 5 * c.label_width + GEOMETRY
-        self.notice, self.decide = nn.LSTMCell(seen, c.width), nn.LSTMCell(2 * c.width + seen + 10, c.width)
+        self.see = nn.Sequential(nn.Linear(SIGHTS * (c.label_width + c.landmark_width), c.width), nn.ReLU())
+        self.notice, self.decide = nn.LSTMCell(c.width + GEOMETRY, c.width), nn.LSTMCell(c.width, c.width)
+        self.compose = nn.Sequential(nn.Linear(4 * c.width + 2 * SIGHTS, c.width), nn.ReLU())
         self.matters = nn.Linear(c.width, 2)                                        # to the route as a whole, and to its end
-        self.judge = nn.Sequential(nn.Linear(3 * c.width + 4 * c.label_width + 13, c.width), nn.ReLU(), nn.Dropout(c.dropout), nn.Linear(c.width, 1))
+        self.judge = nn.Sequential(nn.Linear(6 * c.width + 3 + 2 * SIGHTS, c.width), nn.ReLU(), nn.Dropout(c.dropout), nn.Linear(c.width, 1))
 
     def listen(self, tokens: Tensor) -> Sentence:
         "tokens: (question, word) int64, or (question, word, vectors) float."
-        context, embedding, known = self.listener(tokens)
-        return Sentence(context, embedding, self.landmarks.word(tokens), known)
+        marks = self.landmarks.word(tokens)
+        context, embedding, known = self.listener(tokens, marks)
+        return Sentence(context, embedding, marks, known)
 
     def forward(self, sentence: Sentence, env: Environment, routes: Routes) -> Tensor:
         "(node,) the reward of each route of `routes`, whose questions are the rows of `sentence`."
         tree = plant(routes, env.device)
         steps, blocks = walk_through(self.eyes, env, tree, self.landmarks.label.weight), Blocks(tree.question, len(sentence.known))
-        x = self.dropout(torch.cat([steps.shown.flatten(1), steps.came], -1))
-        first = self.dropout(recur(self.notice, x, tree))
+        seen = self.see(self.dropout(torch.cat([steps.shown, steps.landmark], -1).flatten(1)))
+        first = self.dropout(recur(self.notice, torch.cat([self.dropout(seen), steps.came], -1), tree))
         heard = self.hear(sentence, steps, blocks, first)
         asked = heard.softmax(-1)
-        found = self.hear.fits(sentence, steps, blocks, asked)
-        second = self.dropout(recur(self.decide, torch.cat([first, blocks.take(asked @ sentence.context), x, found], -1), tree))
-        again = self.hear.of_words(sentence, blocks, self.hear.ask_again(second)).softmax(-1)
+        words, found = blocks.take(asked @ sentence.context), self.hear.fits(sentence, steps, blocks, asked)
+        both = self.dropout(self.compose(torch.cat([first, words, first * words, first - words, found], -1)))
+        second = recur(self.decide, both, tree)
+        way = self.dropout(torch.cat([second, best_so_far(second, tree), mean_so_far(second, tree)], -1))
+        again = self.hear.of_words(sentence, blocks, self.hear.ask_again(way[:, :second.shape[1]])).softmax(-1)
         covered, fits, end = self.over(sentence, steps, blocks, tree, heard)
-        around = steps.shown[:, :WAY].flatten(1)
-        return self.judge(torch.cat([second, blocks.take(again @ sentence.context), end, around, covered, fits], -1))[:, 0]
+        return self.judge(torch.cat([way, blocks.take(again @ sentence.context), end, seen, covered, fits], -1))[:, 0]
 
     def over(self, sentence: Sentence, steps: Steps, blocks: Blocks, tree: Tree, heard: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        "What was dealt with until the end: (node, 3) shares of words, (node, 10) fits of the words about the end, (node, width) those words in context."
+        "What was dealt with until the end: (node, 3) shares of words, (node, 2 SIGHTS) fits of the words about the end, (node, width) those words in context."
         whole, last = self.matters(sentence.context).masked_fill(~sentence.known[..., None], -torch.inf).softmax(1).unbind(-1)      # (question, word)
         even, dealt = sentence.known / sentence.known.sum(1, keepdim=True), blocks.take(torch.sigmoid(heard))
         ever, share = best_so_far(dealt, tree), lambda done, weight: (done * weight.index_select(0, tree.question)).sum(-1)
