@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import log_softmax
 from torch import Tensor
 
 from .environment import STOP, Environment, State, observe, rows
@@ -24,7 +25,7 @@ Scorer = Callable[[Tensor, Routes], Tensor]
 
 # %% auto #0
 __all__ = ['Scorer', 'by_reward', 'by_landmarks', 'chains', 'by_policy', 'rescored', 'best_nodes', 'choose', 'Search',
-           'scores_of', 'next_moves', 'way', 'trails', 'told', 'search']
+           'scores_of', 'next_actions', 'way', 'trails', 'told', 'search', 'guided']
 
 # %% ../nbs/49_planning.ipynb #c004
 def by_reward(reward: RouteReward, env: Environment) -> Scorer:
@@ -122,8 +123,8 @@ def scores_of(scorer: Scorer, world: World, tokens: Tensor, path: np.ndarray, le
     routes = walks(world, path, length, heading, np.arange(len(path)))
     return scorer(tokens, routes).cpu().numpy()[routes.leaf][np.argsort(routes.tag[routes.leaf])]
 
-def next_moves(policy: Policy, env: Environment, tokens: Tensor, path: np.ndarray, length: np.ndarray, heading: np.ndarray) -> np.ndarray:
-    "(question, degree) log pi(move | not STOP) at the end of `path` (question, time) rows, of which `length` (question,) count; -inf where none is open."
+def next_actions(policy: Policy, env: Environment, tokens: Tensor, path: np.ndarray, length: np.ndarray, heading: np.ndarray) -> np.ndarray:
+    "(question, 1 + degree) logits of `policy` at the end of `path` (question, time) rows, of which `length` (question,) count; -inf where none is open."
     policy.eval()
     put, row = lambda x: torch.as_tensor(x, device=env.device), np.arange(len(path))
     hit = (env.world.neighbor[path[:, :-1]] == path[:, 1:, None]).argmax(-1)                     # (question, time - 1)
@@ -131,8 +132,7 @@ def next_moves(policy: Policy, env: Environment, tokens: Tensor, path: np.ndarra
     here, facing = put(path), put(along)
     seen = observe(env, State(here, facing, torch.zeros_like(facing), torch.zeros_like(here, dtype=torch.bool)))
     came = torch.nn.functional.pad(taken(seen, put(np.pad(hit + 1, ((0, 0), (0, 1)))))[:, :-1], (0, 0, 1, 0))
-    logits = policy(policy.listen(tokens), seen, came).logits[put(row), put(length - 1)]
-    return logits[:, 1:].log_softmax(-1).cpu().numpy()
+    return policy(policy.listen(tokens), seen, came).logits[put(row), put(length - 1)].cpu().numpy()
 
 # %% ../nbs/49_planning.ipynb #c016
 def way(parent: np.ndarray, depth: np.ndarray, a: int, b: int) -> list[int]:
@@ -182,7 +182,7 @@ def search(policy: Policy, scorer: Scorer, env: Environment, asked: Questions, *
         worth[at, last[at]] = scores_of(scorer, world, tokens, path, length, asked.heading[at])
         live &= worth.max(1) < sure
         if turn == turns: break
-        wish[at, last[at]] = prior[at, last[at], None] + next_moves(policy, env, tokens, path, length, asked.heading[at])
+        wish[at, last[at]] = prior[at, last[at], None] + log_softmax(next_actions(policy, env, tokens, path, length, asked.heading[at])[:, 1:], 1)
         there = world.neighbor[place]                                                             # (question, node, degree)
         new = (there >= 0) & (there[..., None] != place[:, None, None]).all(-1)
         node, slot = np.unravel_index(np.where(new, wish - effort * apart[row, last][..., None], -np.inf).reshape(n, -1).argmax(1), wish.shape[1:])
@@ -197,3 +197,31 @@ def search(policy: Policy, scorer: Scorer, env: Environment, asked: Questions, *
         walked[at] += cost[at]
     best = worth.argmax(1)
     return told(place, parent, depth, last, best, walked + apart[row, last, best])
+
+# %% ../nbs/49_planning.ipynb #c020
+@torch.no_grad()
+def guided(policy: Policy, scorer: Scorer, env: Environment, asked: Questions, *, weight: float, horizon: int, revisit: float = 1.) -> list[np.ndarray]:
+    """For each question the viewpoint rows of a greedy walk by the logits of `policy` and `weight` times the advice of `scorer`.
+
+    STOP gets the score of the way so far; each move, where `env` has lookahead, that of the way which ends with it, if it is over 0. A visit to where the agent has
+    been costs `revisit` logits, as in `rollout`.
+    """
+    world, path, length, live = env.world, np.repeat(asked.start[:, None], horizon + 1, 1), np.ones(len(asked.start), np.int64), np.ones(len(asked.start), bool)
+    for t in range(horizon):
+        at = np.flatnonzero(live)
+        if not len(at): break
+        so_far, heading, tokens = path[at, :t + 1], asked.heading[at], asked.tokens[torch.as_tensor(at, device=env.device)]
+        logits = next_actions(policy, env, tokens, so_far, length[at], heading)
+        there = world.neighbor[so_far[:, -1]]                                                     # (question, degree)
+        logits[:, 1:] -= revisit * (there[..., None] == so_far[:, None]).sum(-1)
+        logits[:, 0] += weight * scores_of(scorer, world, tokens, so_far, length[at], heading)
+        if env.lookahead:
+            q, slot = np.nonzero(there >= 0)
+            further = np.concatenate([so_far[q], there[q, slot][:, None]], 1)
+            news = scores_of(scorer, world, tokens[torch.as_tensor(q, device=env.device)], further, np.full(len(q), t + 2), heading[q])
+            logits[q, 1 + slot] += weight * np.maximum(news, 0)
+        action = logits.argmax(1)
+        live[at] = action > 0
+        path[at, t + 1:] = np.where(action > 0, there[np.arange(len(at)), action - 1], so_far[:, -1])[:, None]
+        length[at] += action > 0
+    return [row[:n] for row, n in zip(path, length)]
