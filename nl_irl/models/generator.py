@@ -26,9 +26,9 @@ from ..worlds.tables import HEADINGS
 
 # %% auto #0
 __all__ = ['PARTS', 'FACTS', 'LEVELS', 'Things', 'go_with', 'is_part', 'things_at', 'things_of', 'Way', 'relative', 'way_of',
-           'GeneratorConfig', 'Scene', 'read_in', 'Watcher', 'Listed', 'list_things', 'lay', 'Viewer', 'look_for',
-           'Gaussian', 'divergence', 'gaussian', 'Reader', 'Memory', 'Teller', 'GoalGenerator', 'marked', 'followed',
-           'log_likelihood']
+           'GeneratorConfig', 'Scene', 'read_in', 'Watcher', 'places_along', 'locate', 'Listed', 'metres_to',
+           'list_things', 'lay', 'Viewer', 'look_for', 'Gaussian', 'divergence', 'gaussian', 'Reader', 'Memory',
+           'Teller', 'GoalGenerator', 'marked', 'followed', 'log_likelihood']
 
 # %% ../../nbs/45_generator.ipynb #c004
 PARTS = 3
@@ -176,6 +176,27 @@ class Watcher(nn.Module):
         return self.dropout(states), ends
 
 # %% ../../nbs/45_generator.ipynb #c016
+def places_along(way: Way) -> Tensor:
+    "(batch, time, 2) metres on the floor plan from the start, by the moves made."
+    made = way.out[..., :2] * (5 * way.out[..., 4] * way.out[..., 3])[..., None]
+    return F.pad(made.cumsum(1)[:, :-1], (0, 0, 1, 0))
+
+def locate(group: Tensor, place: Tensor, bearing: Tensor, weight: Tensor, *, ahead: float = 2.0, pull: float = 0.02) -> tuple[Tensor, Tensor]:
+    """(n, 2) metres, the place that comes nearest to all rays of its `group` (n,), and (n,) metres root mean square from that place to them.
+
+    place: (n, 2) where each ray begins.  bearing: (n, 2) its unit vector.  weight: (n,).  Each ray pulls weakly to `ahead` metres along it.
+    """
+    groups = int(group.max()) + 1 if len(group) else 0
+    across = bearing.flip(-1) * bearing.new_tensor([1, -1])                                             # off the ray, to its right
+    total = lambda x: x.new_zeros(groups, *x.shape[1:]).index_add(0, group, x * weight.view(-1, *[1] * (x.dim() - 1)))
+    offset = (across * place).sum(-1, keepdim=True)
+    (a, b), (_, d) = (total(across[:, :, None] * across[:, None]) + pull * total(torch.eye(2).to(place).expand(len(place), 2, 2))).permute(1, 2, 0)
+    x, y = (total(across * offset) + pull * total(place + ahead * bearing)).unbind(-1)
+    found = (torch.stack([d * x - b * y, a * y - b * x], -1) / (a * d - b * b)[:, None]).index_select(0, group)
+    off = ((found - place) * across).sum(-1)
+    return found, (total(off.square()) / total(torch.ones_like(off))).sqrt().index_select(0, group)
+
+# %% ../../nbs/45_generator.ipynb #c019
 class Listed(NamedTuple):
     "Things of a batch in one row: label (n,), part and share (n, PARTS), facts (n, FACTS); batch and step (n,) say whose and when, spot (n,) the how manieth of its trajectory."
     label: Tensor
@@ -186,7 +207,19 @@ class Listed(NamedTuple):
     step: Tensor
     spot: Tensor
 
-FACTS = 20
+FACTS = 27
+
+def metres_to(things: Things, place: Tensor, batch: Tensor, step: Tensor, label: Tensor, bearing: Tensor, size: Tensor, way: Way) -> Tensor:
+    "(n, 7) log(1 + metres) from the places of labels to where the agent is, was, will be, halfway there, at the end and nearest; and off their rays."
+    names = things.largest.shape[1]
+    _, group = torch.unique(batch * names + label, return_inverse=True)
+    at, north = place[batch, step], things.gaze.new_tensor([0, 1])
+    found, off = locate(group, at, F.normalize(torch.where(bearing.any(-1, keepdim=True), bearing, north), dim=-1), size.square() + 1e-3)
+    after, before = place[batch, torch.minimum(step + 1, way.last[batch])], place[batch, (step - 1).clamp(min=0)]
+    spots = torch.stack([at, before, after, (at + after) / 2, place[batch, way.last[batch]]], 1)
+    away = (spots - found[:, None]).norm(dim=-1)
+    nearest = (place[batch] - found[:, None]).norm(dim=-1).masked_fill(~way.on[batch], torch.inf).amin(1)
+    return torch.log1p(torch.cat([away, nearest[:, None], off[:, None]], 1))
 
 def list_things(things: Things, batch: Batch, way: Way, hide: float) -> Listed:
     "The things along `batch`, a share `hide` of them left out by chance."
@@ -196,13 +229,14 @@ def list_things(things: Things, batch: Batch, way: Way, hide: float) -> Listed:
     last, at = way.last[which], (which, t)
     here, before, after = batch.viewpoint[at], batch.viewpoint[which, (t - 1).clamp(min=0)], batch.viewpoint[which, torch.minimum(t + 1, last)]
     label, gaze = things.label[here, k], things.gaze[here, k]
-    size = lambda place: torch.stack([things.largest[place, label], things.area[place, label]], -1)
+    size = lambda place: torch.stack([things.largest[place, label], torch.log(things.area[place, label] + .03)], -1)
     ever = (rows(things.largest, batch.viewpoint) * way.on[..., None]).amax(1)[which, label]
     moved, out = way.moved[at][:, None], way.out[at]
     facts = torch.cat([
         size(here), size(before) * (t > 0)[:, None], size(after) * moved, ever[:, None], gaze[:, 2:], relative(gaze[:, :2], batch.heading[at]),
         relative(gaze[:, :2], torch.atan2(out[:, 0], out[:, 1])) * moved, out[:, 4:], way.turn[at][:, :2],
-        torch.stack([t == 0, t == last, t / 8, (last - t) / 8], -1)], -1)
+        torch.stack([t == 0, t == last, t / 8, (last - t) / 8], -1),
+        metres_to(things, places_along(way), which, t, label, gaze[:, :2], things.largest[here, label], way)], -1)
     count = there.flatten(1).sum(1)
     spot = torch.arange(len(which), device=which.device) - (count.cumsum(0) - count)[which]
     return Listed(label, things.part[here, k], things.share[here, k], facts, which, t, spot)
@@ -212,7 +246,7 @@ def lay(x: Tensor, listed: Listed, batch: int) -> Tensor:
     most = int(listed.spot.max()) + 1 if len(listed.spot) else 0
     return x.new_zeros(batch * most, *x.shape[1:]).index_copy(0, listed.batch * most + listed.spot, x).view(batch, most, *x.shape[1:])
 
-# %% ../../nbs/45_generator.ipynb #c018
+# %% ../../nbs/45_generator.ipynb #c021
 class Viewer(nn.Module):
     "Trajectories as a `Scene`."
     def __init__(self, config: GeneratorConfig):
@@ -240,7 +274,7 @@ def look_for(asked: Tensor, scene: Scene) -> Tensor:
     "(batch, word, spot): how much each of `asked` (batch, word, key) looks where."
     return (2 * asked @ scene.key.transpose(1, 2) / scene.key.shape[-1] ** .5).masked_fill(~scene.known[:, None], -torch.inf).softmax(-1)
 
-# %% ../../nbs/45_generator.ipynb #c022
+# %% ../../nbs/45_generator.ipynb #c025
 class Gaussian(NamedTuple):
     "Independent normal distributions: mean and log of the variance, (batch, latent) each."
     mean: Tensor
@@ -266,12 +300,13 @@ class Reader(nn.Module):
         c = config
         self.layer, self.ask = nn.LSTM(c.word_width + c.key, c.width // 2, batch_first=True, bidirectional=True), nn.Linear(c.word_width, c.key)
         self.infer = nn.Sequential(nn.Linear(2 * c.width, c.width), nn.ReLU(), nn.Linear(c.width, 2 * c.latent))
+        with torch.no_grad(): self.infer[-1].bias[c.latent:] = -2                                       # a z that is all noise teaches the decoder not to listen
 
     def forward(self, scene: Scene, embedded: Tensor, length: Tensor) -> Gaussian:
         found = look_for(self.ask(embedded), scene) @ scene.key
         return gaussian(self.infer(torch.cat([read_in(self.layer, torch.cat([embedded, found], -1), length)[1], scene.whole], -1)))
 
-# %% ../../nbs/45_generator.ipynb #c025
+# %% ../../nbs/45_generator.ipynb #c028
 class Memory(NamedTuple):
     "The states of the two recurrent layers, from which a sentence goes on."
     first: tuple[Tensor, Tensor]
@@ -310,7 +345,7 @@ class Teller(nn.Module):
         where = scene.label.flatten(1)[:, None].expand(-1, looked.shape[1], -1)
         return weight.new_zeros(*looked.shape[:2], len(self.name)).scatter_add(2, where, weight)
 
-# %% ../../nbs/45_generator.ipynb #c027
+# %% ../../nbs/45_generator.ipynb #c030
 LEVELS = ('route', 'goal', 'segment')
 
 class GoalGenerator(nn.Module):
@@ -349,7 +384,7 @@ class GoalGenerator(nn.Module):
         kin = self.landmarks.label.weight @ self.landmarks.word.weight.t()
         return self.teller(scene, z, self.word(tokens), memory or self.teller.begin(scene, z), self.word.weight[:self.config.words], kin)
 
-# %% ../../nbs/45_generator.ipynb #c029
+# %% ../../nbs/45_generator.ipynb #c032
 def marked(tokens: Tensor, level: Tensor | Level, words: int) -> Tensor:
     "tokens (batch, word) with the mark of `level` (a name, or (batch,) indices of LEVELS) in front, for a vocabulary of so many `words`."
     require(not isinstance(level, str) or level in LEVELS, f'level must be one of {LEVELS}, got {level!r}')
