@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,14 +17,15 @@ from torch.nn import functional as F
 from .batches import Batch, Batches
 from .descent import Descent, DescentConfig
 from .environment import Environment
-from .models.generator import LEVELS, GoalGenerator, divergence, followed, log_likelihood, marked
+from .models.generator import LEVELS, GoalGenerator, Scene, divergence, followed, log_likelihood, marked
 from .planning import Scorer
 from .routes import Routes
 from .text import PAD, UNKNOWN
 from .types import Episode, Level, require
 
 # %% auto #0
-__all__ = ['SpeakingConfig', 'hide', 'speaking_losses', 'Speaking', 'levels_of', 'each_route', 'by_speaker']
+__all__ = ['SpeakingConfig', 'hide', 'bag_loss', 'Told', 'tell', 'learn_telling', 'Speaking', 'levels_of', 'each_route',
+           'by_speaker']
 
 # %% ../nbs/52_speaking.ipynb #c004
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class SpeakingConfig(DescentConfig):
     warm: float = 0.3           # share of the updates over which that weight rises from 0
     free: float = 0.1           # nats of each dimension of z that cost nothing
     hidden: float = 0.1         # share of the words that the decoder does not hear
+    bag: float = 0.5            # weight of the words without their order
+    look: int = 8               # updates after each of which is looked at how telling words are
     checks: int = 10            # times that training stops to look at the development splits
 
     def __post_init__(self):
@@ -48,16 +51,46 @@ def hide(tokens: Tensor, share: float) -> Tensor:
     hidden[:, 0] = False
     return tokens.masked_fill(hidden, UNKNOWN)
 
-def speaking_losses(goals: GoalGenerator, env: Environment, batch: Batch, *, hidden: float = 0.) -> tuple[Tensor, Tensor, Tensor]:
-    "(batch,) nats of each sentence under a z of its posterior; (latent,) mean KL in nats; (batch, 1 + word) whether each word was the likeliest. Tokens are marked."
+def bag_loss(goals: GoalGenerator, scene: Scene, z: Tensor, tokens: Tensor) -> Tensor:
+    "(batch,) nats of the words of `tokens` (batch, word) without their order, telling words first: each counts by how telling it is, up to 1."
+    expected = goals.bag(torch.cat([scene.whole, z], -1)).log_softmax(-1).gather(1, tokens)
+    return -(expected * (.1 + .5 * goals.telling.clamp(0, 2))[tokens] * tokens.ne(PAD)).sum(1)
+
+class Told(NamedTuple):
+    """What a generator makes of sentences.
+
+    nats: (batch,) of each sentence under a z of its posterior, and bag: (batch,) of its words without order.  kl: (latent,) mean KL in nats.
+    word: (batch, 1 + word) nats of each word, 0 for padding, and hit: bool, whether it was the likeliest.  scene, z: what they were said of and with.
+    """
+    nats: Tensor
+    bag: Tensor
+    kl: Tensor
+    word: Tensor
+    hit: Tensor
+    scene: Scene
+    z: Tensor
+
+def tell(goals: GoalGenerator, env: Environment, batch: Batch, *, hidden: float = 0.) -> Told:
+    "What `goals` makes of the marked sentences of `batch`, of whose words a share is `hidden`; in training z is drawn, else it is the posterior's mean."
     tokens, scene = batch.tokens.to(env.device), goals.look(env, batch)
     prior, posterior = goals.prior(scene), goals.posterior(scene, tokens[:, 1:])
     z = posterior.sample() if goals.training else posterior.mean
     logits, target = goals(scene, z, hide(tokens, hidden))[0], followed(tokens)
-    nats = F.cross_entropy(logits.transpose(1, 2), target, ignore_index=PAD, reduction='none').sum(1)
-    return nats, divergence(posterior, prior).mean(0), logits.argmax(-1) == target
+    word = F.cross_entropy(logits.transpose(1, 2), target, ignore_index=PAD, reduction='none')
+    return Told(word.sum(1), bag_loss(goals, scene, z, tokens[:, 1:]), divergence(posterior, prior).mean(0), word, logits.argmax(-1) == target, scene, z)
 
 # %% ../nbs/52_speaking.ipynb #c006
+@torch.no_grad()
+def learn_telling(goals: GoalGenerator, tokens: Tensor, told: Told, *, rate: float = 0.1) -> None:
+    "Move the running mean in `goals.telling` of those words that the marked `tokens` say."
+    target, scene = followed(tokens), Scene(*(x.roll(1, 0) for x in told.scene))
+    other = F.cross_entropy(goals(scene, told.z.roll(1, 0), tokens)[0].transpose(1, 2), target, ignore_index=PAD, reduction='none')
+    said, size = target.ne(PAD), len(goals.telling)
+    gain = torch.zeros_like(goals.telling).index_add(0, target[said], (other - told.word)[said])
+    count = target[said].bincount(minlength=size)
+    goals.telling.lerp_(torch.where(count > 0, gain / count.clamp(min=1), goals.telling), rate)
+
+# %% ../nbs/52_speaking.ipynb #c008
 class Speaking:
     """Learning of demonstrations `data` into `goals`, in place: a conditional variational auto-encoder (Sohn et al. 2015).
 
@@ -70,15 +103,18 @@ class Speaking:
         self.descent = Descent(goals.parameters(), config)
 
     def update(self) -> dict[str, float]:
-        "One step: nats a word, KL and its part over the free nats (nats a sentence), share of words that were the likeliest. Errors: `Descent.step`."
+        "One step: nats a word; nats a sentence of its bag of words, of KL and of KL over what is free; the share of words that were likeliest. Errors: `Descent.step`."
         c, batch = self.config, self.batches.draw()
         self.goals.train()
-        nats, kl, hit = speaking_losses(self.goals, self.env, batch, hidden=c.hidden)
+        told = tell(self.goals, self.env, batch, hidden=c.hidden)
         said = batch.tokens.ne(PAD)                                                                      # as many as words and an end
-        weight, words = c.kl * min(1, (self.descent.updates + 1) / max(c.warm * c.updates, 1)), said.sum() / len(said)
-        norm = self.descent.step({'the reconstruction': nats.mean() / words, 'the divergence': weight * kl.clamp(min=c.free).sum() / words})
-        return {'nats_a_word': nats.mean().item() / words.item(), 'kl': kl.sum().item(), 'kl_over_free': (kl - c.free).clamp(min=0).sum().item(),
-                'active': (kl > c.free).sum().item(), 'word_accuracy': hit.cpu()[said].float().mean().item(), 'speaking_gradient': norm}
+        weight, words = c.kl * min(1, (self.descent.updates + 1) / max(c.warm * c.updates, 1)), (said.sum() / len(said)).item()
+        if self.descent.updates % c.look == 0: learn_telling(self.goals, batch.tokens.to(self.env.device), told)
+        norm = self.descent.step({'the reconstruction': told.nats.mean() / words, 'the bag of words': c.bag * told.bag.mean() / words,
+                                  'the divergence': weight * told.kl.clamp(min=c.free).sum() / words})
+        return {'nats_a_word': told.nats.mean().item() / words, 'bag': told.bag.mean().item(), 'kl': told.kl.sum().item(),
+                'kl_over_free': (told.kl - c.free).clamp(min=0).sum().item(), 'active': (told.kl > c.free).sum().item(),
+                'word_accuracy': told.hit.cpu()[said].float().mean().item(), 'speaking_gradient': norm}
 
     def state_dict(self) -> dict[str, Any]:
         "Weights, optimizer, and sampler with `rng`."
@@ -94,7 +130,7 @@ def levels_of(episodes: Sequence[Episode]) -> Tensor:
     "(episode,) the indices of their levels in LEVELS."
     return torch.tensor([LEVELS.index(e.level) for e in episodes], dtype=torch.int64)
 
-# %% ../nbs/52_speaking.ipynb #c012
+# %% ../nbs/52_speaking.ipynb #c014
 def each_route(routes: Routes) -> Batch:
     "The route to each node of `routes` as a trajectory of its own, without words."
     time, node = int(routes.depth.max(initial=0)) + 1, np.arange(len(routes.depth))

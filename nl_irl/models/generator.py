@@ -357,6 +357,8 @@ class GoalGenerator(nn.Module):
         self.viewer, self.reader, self.teller, self.dropout = Viewer(c), Reader(c), Teller(c), nn.Dropout(c.dropout)
         self.landmarks = Landmarks(c.words, c.labels, width=c.landmark_width).requires_grad_(False)
         self.word, self.expect = nn.Embedding(c.words + len(LEVELS), c.word_width, padding_idx=PAD), nn.Linear(c.width, 2 * c.latent)
+        self.bag = nn.Linear(c.latent + c.width, c.words)                # which words z and trajectory let expect, in any order
+        self.register_buffer('telling', torch.zeros(c.words))           # nats by which each word is likelier of its own trajectory than of another
         nn.init.normal_(self.word.weight, std=0.1)
         with torch.no_grad(): self.word.weight[PAD] = 0
 
