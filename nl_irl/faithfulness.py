@@ -8,24 +8,55 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
+from .batches import Batch
+from .environment import Environment
 from .language.grammar import Term
 from .language.sentences import parse
+from .models.generator import GoalGenerator, marked
+from .relabel import edited
 from .routes import shortest_routes
-from .text import tokenize
-from .types import Episode
+from .speaking import tell
+from .text import PAD, tokenize
+from .types import Episode, require
 from .worlds.houses import HouseData
 from .worlds.programs import Ground, carries_out, walk_of
 from .worlds.tables import World
 
 # %% auto #0
-__all__ = ['ngrams', 'bleu', 'distinct', 'edits', 'edit_distance', 'Alternatives', 'leeway', 'checked', 'truth', 'rephrased',
-           'names_of', 'justified']
+__all__ = ['Likely', 'likely', 'ngrams', 'bleu', 'distinct', 'edit_distance', 'Alternatives', 'leeway', 'checked', 'truth',
+           'rephrased', 'names_of', 'justified']
 
 # %% ../nbs/58_faithfulness.ipynb #c004
+class Likely(NamedTuple):
+    "Of sentences: perplexity a word with z at the posterior's mean, and by the bound; KL in nats a sentence, how many dimensions carry over `active` nats, word accuracy."
+    reconstruction: float
+    bound: float
+    kl: float
+    active: int
+    accuracy: float
+
+@torch.no_grad()
+def likely(goals: GoalGenerator, env: Environment, batch: Batch, level: Tensor, *, active: float = 0.1, size: int = 256) -> Likely:
+    "How likely the sentences of `batch` are to `goals`, ends included; level: (batch,) indices of LEVELS. ValueError for a batch without sentences."
+    require(len(batch.tokens) > 0, 'no sentence has no perplexity')
+    goals.eval()
+    batch = batch._replace(tokens=marked(batch.tokens, level, goals.config.words))
+    parts = [Batch(*(x[k:k + size] for x in batch)) for k in range(0, len(batch.tokens), size)]
+    told = [(tell(goals, env, part), len(part.tokens)) for part in parts]
+    words, n = batch.tokens.ne(PAD).sum().item(), len(batch.tokens)
+    nats, hits = (sum(x.sum().item() for x in xs) for xs in ([t.nats for t, _ in told], [t.hit & t.word.gt(0) for t, _ in told]))
+    kl = sum(t.kl * many for t, many in told) / n
+    total = kl.sum().item()
+    return Likely(math.exp(nats / words), math.exp((nats + n * total) / words), total, int((kl > active).sum()), hits / words)
+
+# %% ../nbs/58_faithfulness.ipynb #c007
 def ngrams(words: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
     "How often each `n`-gram comes in `words`."
     return Counter(zip(*(words[k:] for k in range(n))))
@@ -46,26 +77,19 @@ def bleu(said: Sequence[str], references: Sequence[Sequence[str]], n: int = 4) -
     if not hit.all(): return 0.
     return float(np.exp(np.log(hit / total).mean() + min(1 - nearest / length, 0)))
 
-# %% ../nbs/58_faithfulness.ipynb #c007
+# %% ../nbs/58_faithfulness.ipynb #c010
 def distinct(said: Sequence[str], n: int = 2) -> float:
     "Different `n`-grams over all of them (Li et al. 2016); not a number of nothing said."
     counts = sum((ngrams(tokenize(s), n) for s in said), Counter())
     return len(counts) / counts.total() if counts else math.nan
 
-def edits(one: Sequence[str], other: Sequence[str]) -> int:
-    "The least number of words to put in, take out or change that makes `one` into `other` (Levenshtein 1966)."
-    row = np.arange(len(other) + 1)
-    for i, word in enumerate(one):
-        below = np.minimum(row[1:] + 1, row[:-1] + np.array([word != o for o in other], int))
-        row = np.minimum.accumulate(np.concatenate([[i + 1], below]) - np.arange(len(row))) + np.arange(len(row))
-    return int(row[-1])
-
 def edit_distance(one: str, other: str) -> float:
-    "`edits` between two sentences, over the words of the longer."
+    "The least number of words to put in, take out or change that makes one sentence into the other, over the words of the longer."
     one, other = tokenize(one), tokenize(other)
-    return edits(one, other) / max(len(one), len(other), 1)
+    number = {word: i + 1 for i, word in enumerate({*one, *other})}
+    return edited(*(torch.tensor([[number[w] for w in words]], dtype=torch.int64) for words in (one, other))).item()
 
-# %% ../nbs/58_faithfulness.ipynb #c010
+# %% ../nbs/58_faithfulness.ipynb #c013
 class Alternatives:
     "Shortest routes from any viewpoint of a house to all others, as paths of viewpoint indices; `moves`: least and most of a route."
     def __init__(self, houses: HouseData, *, moves: tuple[int, int] = (1, 9)):
@@ -85,7 +109,7 @@ def leeway(ground: Ground, program: Term, path: Sequence[int], heading: float, o
     done = [carries_out(ground, walk_of(ground, o, heading), program) for o in others if o[-1] != path[-1]]
     return float(np.mean(done)) if done else math.nan
 
-# %% ../nbs/58_faithfulness.ipynb #c011
+# %% ../nbs/58_faithfulness.ipynb #c014
 def checked(houses: HouseData, episodes: Sequence[Episode], said: Sequence[str], *, alternatives: Alternatives | None = None) -> pd.DataFrame:
     """One row a sentence of `said`, which speaks of the path of its episode: level, sentence, program ('' where it does not parse), faithful, leeway.
 
@@ -104,7 +128,7 @@ def truth(frame: pd.DataFrame) -> dict[str, float]:
     "Shares of a `checked` frame: parsed, faithful, and mean leeway of what parses."
     return {'parsed': (frame.program != '').mean(), 'faithful': frame.faithful.mean(), 'leeway': frame.leeway.mean()}
 
-# %% ../nbs/58_faithfulness.ipynb #c017
+# %% ../nbs/58_faithfulness.ipynb #c020
 def rephrased(before: Sequence[str], after: Sequence[str], *, edited: float = 0.3) -> pd.DataFrame:
     "One row a pair of sentences: whether both parse to the same program, their edit distance, and whether it is `good`: the same, over `edited`."
     found = []
@@ -114,7 +138,7 @@ def rephrased(before: Sequence[str], after: Sequence[str], *, edited: float = 0.
         found.append((one, other, same, apart, same and apart > edited))
     return pd.DataFrame(found, columns=['before', 'after', 'same', 'edited', 'good'])
 
-# %% ../nbs/58_faithfulness.ipynb #c020
+# %% ../nbs/58_faithfulness.ipynb #c023
 def names_of(world: World) -> dict[str, int]:
     "From words, plurals among them, to the labels of one word that they name."
     plain = {name: i for i, name in enumerate(world.labels) if name and len(tokenize(name)) == 1}

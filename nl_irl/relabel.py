@@ -20,7 +20,8 @@ from .text import END, PAD, START, UNKNOWN
 from .types import Level, require
 
 # %% auto #0
-__all__ = ['Manner', 'pick', 'sayable', 'only', 'speak', 'beam', 'parts_of', 'together', 'latent_of', 'relabel']
+__all__ = ['Manner', 'pick', 'sayable', 'only', 'speak', 'beam', 'parts_of', 'together', 'latent_of', 'relabel', 'edits',
+           'edited', 'shared', 'rephrase', 'sample_goals', 'interpolate']
 
 # %% ../nbs/46_relabel.ipynb #c004
 @dataclass(frozen=True)
@@ -132,3 +133,55 @@ def relabel(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Tens
         found.append(beam(goals, scene, z, mark, how) if how.search == 'beam' else speak(goals, scene, z, mark, how, generator))
     if not found: return batch, torch.zeros(0)
     return batch._replace(tokens=together([tokens for tokens, _ in found]).cpu()), torch.cat([nats for _, nats in found]).cpu()
+
+# %% ../nbs/46_relabel.ipynb #c014
+def edits(one: Tensor, other: Tensor) -> Tensor:
+    "(batch,) the least number of words to put in, take out or change to make sentences `one` (batch, word) into `other` (batch, word); 0 is padding."
+    column = torch.arange(other.shape[1] + 1, device=other.device)
+    row, length = column.repeat(len(other), 1), one.ne(PAD).sum(1)
+    found = row
+    for i in range(one.shape[1]):
+        below = torch.minimum(row[:, 1:] + 1, row[:, :-1] + one[:, i:i + 1].ne(other))
+        row = (torch.cat([torch.full_like(row[:, :1], i + 1), below], 1) - column).cummin(1)[0] + column
+        found = torch.where(length[:, None] == i + 1, row, found)
+    return found.gather(1, other.ne(PAD).sum(1, keepdim=True))[:, 0]
+
+def edited(one: Tensor, other: Tensor) -> Tensor:
+    "(batch,) `edits` over the length of the longer sentence."
+    return edits(one, other) / torch.maximum(one.ne(PAD).sum(1), other.ne(PAD).sum(1)).clamp(min=1)
+
+# %% ../nbs/46_relabel.ipynb #c016
+def shared(one: Tensor, other: Tensor, weight: Tensor) -> Tensor:
+    "(batch,) the share of `weight` (words,) that two sentences (batch, word) have in common, of all that they have; 1 where neither has any."
+    count = lambda tokens: weight.new_zeros(len(tokens), len(weight)).scatter_add(1, tokens, tokens.ne(PAD).to(weight))
+    a, b = count(one), count(other)
+    least, most = torch.minimum(a, b) @ weight, torch.maximum(a, b) @ weight
+    return torch.where(most > 0, least / most.clamp(min=1e-6), 1.)
+
+def rephrase(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Tensor | Level = 'route', tries: int = 8, change: float = 0.3,
+             how: Manner = Manner('sampled', latent='posterior', top_p=.95, temperature=.9), generator: torch.Generator | None = None) -> tuple[Batch, Tensor]:
+    """`batch` with its sentences said in other words, and (batch,) their log p(sentence | trajectory, z) in nats, z as `how` says.
+
+    Of `tries` sentences the one that shares most telling words with the one that is there; those with at most a share `change` of words edited come last.
+    """
+    weight, found = goals.telling.clamp(min=0).cpu(), [relabel(goals, env, batch, level=level, how=how, generator=generator) for _ in range(tries)]
+    if not len(batch.tokens): return batch, torch.zeros(0)
+    said = torch.stack(together([told.tokens for told, _ in found]).split(len(batch.tokens)))               # (try, batch, word)
+    score = torch.stack([shared(batch.tokens, s, weight) - edited(batch.tokens, s).le(change).float() for s in said])
+    best, row = score.argmax(0), torch.arange(len(batch.tokens))
+    return batch._replace(tokens=said[best, row]), torch.stack([nats for _, nats in found])[best, row]
+
+# %% ../nbs/46_relabel.ipynb #c019
+def sample_goals(goals: GoalGenerator, env: Environment, batch: Batch, count: int, *, level: Tensor | Level = 'goal', generator: torch.Generator,
+                 how: Manner = Manner('sampled', latent='sample', top_p=.9, temperature=.7)) -> tuple[Batch, Tensor]:
+    "`count` sentences for each trajectory of `batch`, one after the other, each with its trajectory, and their log p in nats as in `relabel`."
+    level = level if isinstance(level, str) else level.repeat_interleave(count)
+    return relabel(goals, env, Batch(*(x.repeat_interleave(count, 0) for x in batch)), level=level, how=how, generator=generator)
+
+@torch.no_grad()
+def interpolate(goals: GoalGenerator, env: Environment, batch: Batch, other: Tensor, steps: int, *, level: Level = 'route', how: Manner = Manner()) -> list[Tensor]:
+    "`steps` tables of sentences (batch, word) for the trajectories of `batch`, as z goes from the posterior's mean under its sentences to that under `other` (batch, word)."
+    goals.eval()
+    scene, mark = goals.look(env, batch), torch.full((len(batch.tokens),), goals.config.words + LEVELS.index(level), device=env.device)
+    a, b = (goals.posterior(scene, tokens.to(env.device)).mean for tokens in (batch.tokens, other))
+    return [speak(goals, scene, torch.lerp(a, b, float(share)), mark, how)[0].cpu() for share in torch.linspace(0, 1, steps)]
