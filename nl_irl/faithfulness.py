@@ -35,7 +35,7 @@ __all__ = ['Likely', 'likely', 'ngrams', 'bleu', 'distinct', 'edit_distance', 'A
 
 # %% ../nbs/58_faithfulness.ipynb #c004
 class Likely(NamedTuple):
-    "Of sentences: perplexity a word with z at the posterior's mean, and by the bound; KL in nats a sentence, how many dimensions carry over `active` nats, word accuracy."
+    "Perplexity a word with z at the posterior's mean, and by the bound; KL in nats a sentence; dimensions that carry over `active` nats; word accuracy."
     reconstruction: float
     bound: float
     kl: float
@@ -99,7 +99,7 @@ class Alternatives:
         "The routes from viewpoint `start` (an index into the house)."
         if (scan, start) not in self.routes:
             world, s = self.houses.world, self.houses.world.scans.index(scan)
-            first, size = int(world.scan_start[s]), int(world.scan_size[s])
+            first = int(world.scan_start[s])
             tree = shortest_routes(world, np.array([first + start]), np.zeros(1), moves=self.moves[1])
             self.routes[scan, start] = [[v - first for v in tree.path(n)] for n in np.flatnonzero(tree.depth >= self.moves[0])]
         return self.routes[scan, start]

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from .batches import Batch
 from .environment import Environment
-from .models.generator import LEVELS, GoalGenerator, Memory, Scene, log_likelihood, marked
+from .models.generator import LEVELS, GoalGenerator, Memory, Scene
 from .text import END, PAD, START, UNKNOWN
 from .types import Level, require
 
@@ -28,7 +28,7 @@ __all__ = ['Manner', 'pick', 'sayable', 'only', 'speak', 'beam', 'parts_of', 'to
 class Manner:
     "How sentences are found."
     search: Literal['greedy', 'sampled', 'beam'] = 'greedy'
-    latent: Literal['mean', 'sample', 'posterior'] = 'mean'     # z: the prior's mean, a draw of the prior, or the posterior's mean under the sentence that is there
+    latent: Literal['mean', 'sample', 'posterior'] = 'mean'     # z: the prior's mean, a draw of it, or the posterior's mean under the sentence there is
     top_p: float = 1.0              # sampled: the share of probability that is kept, likeliest words first
     temperature: float = 1.0        # sampled: below 1 words are likelier than they are
     beams: int = 4                  # beam: beginnings that are kept
@@ -38,7 +38,7 @@ class Manner:
     def __post_init__(self):
         require(self.search in ('greedy', 'sampled', 'beam'), f"search must be 'greedy', 'sampled' or 'beam', got {self.search!r}")
         require(self.latent in ('mean', 'sample', 'posterior'), f"latent must be 'mean', 'sample' or 'posterior', got {self.latent!r}")
-        require(0 < self.top_p <= 1 and self.temperature > 0 and self.beams > 0 and self.words > 0, f'needs a share, a temperature, beams and words over 0, got {self}')
+        require(0 < self.top_p <= 1 and self.temperature > 0 and self.beams > 0 and self.words > 0, f'needs a share, and all else over 0, got {self}')
 
 def pick(logits: Tensor, how: Manner, generator: torch.Generator | None) -> Tensor:
     "(batch,) one word for each row of `logits` (batch, words)."
@@ -179,8 +179,9 @@ def sample_goals(goals: GoalGenerator, env: Environment, batch: Batch, count: in
     return relabel(goals, env, Batch(*(x.repeat_interleave(count, 0) for x in batch)), level=level, how=how, generator=generator)
 
 @torch.no_grad()
-def interpolate(goals: GoalGenerator, env: Environment, batch: Batch, other: Tensor, steps: int, *, level: Level = 'route', how: Manner = Manner()) -> list[Tensor]:
-    "`steps` tables of sentences (batch, word) for the trajectories of `batch`, as z goes from the posterior's mean under its sentences to that under `other` (batch, word)."
+def interpolate(goals: GoalGenerator, env: Environment, batch: Batch, other: Tensor, steps: int, *, level: Level = 'route',
+                how: Manner = Manner()) -> list[Tensor]:
+    "`steps` tables of sentences (batch, word), as z goes from the posterior's mean under those of `batch` to that under `other` (batch, word)."
     goals.eval()
     scene, mark = goals.look(env, batch), torch.full((len(batch.tokens),), goals.config.words + LEVELS.index(level), device=env.device)
     a, b = (goals.posterior(scene, tokens.to(env.device)).mean for tokens in (batch.tokens, other))

@@ -42,7 +42,7 @@ class SpeakingConfig(DescentConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        require(self.batch > 0 and min(self.kl, self.free) >= 0 and 0 <= self.hidden < 1, f'needs a batch, kl and free of 0 or more, a share hidden, got {self}')
+        require(self.batch > 0 and min(self.kl, self.free) >= 0 and 0 <= self.hidden < 1, f'needs a batch, kl and free, a share hidden, got {self}')
 
 def hide(tokens: Tensor, share: float) -> Tensor:
     "Marked `tokens` (batch, 1 + word) with a `share` of the words unknown, by chance."
@@ -103,7 +103,7 @@ class Speaking:
         self.descent = Descent(goals.parameters(), config)
 
     def update(self) -> dict[str, float]:
-        "One step: nats a word; nats a sentence of its bag of words, of KL and of KL over what is free; the share of words that were likeliest. Errors: `Descent.step`."
+        "One step: nats a word; nats a sentence of its bag, KL, and KL over what is free; dimensions over it; word accuracy. Errors: `Descent.step`."
         c, batch = self.config, self.batches.draw()
         self.goals.train()
         told = tell(self.goals, self.env, batch, hidden=c.hidden)

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,7 +19,7 @@ from ..batches import Batch
 from ..environment import Environment, rows
 from .landmarks import Landmarks
 from .policy import GEOMETRY, Eyes, PolicyConfig
-from ..text import END, PAD, START, UNKNOWN, Vocabulary, tokenize
+from ..text import END, PAD, Vocabulary, tokenize
 from ..types import Level, require
 from ..worlds.tables import HEADINGS
 
@@ -37,7 +36,7 @@ class Things(NamedTuple):
     """What stands out at each viewpoint, the largest first.
 
     label: (viewpoint, thing) int64, 0 for none.  part: (viewpoint, thing, PARTS) int64 labels that go with it, and share: in how much of it they do, 0 to 1.
-    gaze: (viewpoint, thing, 4) sine and cosine of the heading where it lies, shorter than 1 for what is wide; the share of headings where it shows, and that it fills.
+    gaze: (viewpoint, thing, 4) sine and cosine of where it lies, shorter than 1 for what is wide; the shares of headings that show it, and that it fills.
     largest, area: (viewpoint, label) the largest weight of a label over the headings, and the root of the sum of squares.
     """
     label: Tensor
@@ -56,7 +55,7 @@ def go_with(label: Tensor, weight: Tensor, name: Tensor, mine: Tensor, labels: i
     return found / mine.square().sum(-1, keepdim=True).clamp(min=1e-6)
 
 def is_part(label: Tensor, weight: Tensor, name: Tensor, mine: Tensor, common: Tensor) -> Tensor:
-    "(place, name) bool: where it is largest, `name` looks just like a label that fewer places show; `common` (label,) counts those. What fills the view is no part."
+    "(place, name) bool: where it is largest, `name` looks just like a label that fewer places show, by `common` (label,). What fills the view is no part."
     size, at = mine.max(-1)
     there = lambda x: x.gather(1, at[..., None].expand(-1, -1, x.shape[-1]))
     rarer = common[there(label)] < common[name][..., None]
@@ -96,7 +95,7 @@ class Way(NamedTuple):
     """The geometry of a batch of trajectories.
 
     on: (batch, time) bool, the steps that count, and last: (batch,) the last of them.  moved: (batch, time) bool, the agent went on from there.
-    out: (batch, time, 5) its move, by the compass; turn: the same, by its heading; came: the move that led there, as `turn`.  direction: (batch, time), 0 to 11.
+    out: (batch, time, 5) its move, by the compass; turn: the same, by its heading; came: the move that led there, as `turn`.  direction: (batch, time) of 12.
     """
     on: Tensor
     last: Tensor
@@ -198,7 +197,7 @@ def locate(group: Tensor, place: Tensor, bearing: Tensor, weight: Tensor, *, ahe
 
 # %% ../../nbs/45_generator.ipynb #c019
 class Listed(NamedTuple):
-    "Things of a batch in one row: label (n,), part and share (n, PARTS), facts (n, FACTS); batch and step (n,) say whose and when, spot (n,) the how manieth of its trajectory."
+    "Things of a batch in one row: label (n,), part and share (n, PARTS), facts (n, FACTS); batch, step and spot (n,) say whose, when, and which of its things."
     label: Tensor
     part: Tensor
     share: Tensor
@@ -300,7 +299,7 @@ class Reader(nn.Module):
         c = config
         self.layer, self.ask = nn.LSTM(c.word_width + c.key, c.width // 2, batch_first=True, bidirectional=True), nn.Linear(c.word_width, c.key)
         self.infer = nn.Sequential(nn.Linear(2 * c.width, c.width), nn.ReLU(), nn.Linear(c.width, 2 * c.latent))
-        with torch.no_grad(): self.infer[-1].bias[c.latent:] = -2                                       # a z that is all noise teaches the decoder not to listen
+        with torch.no_grad(): self.infer[-1].bias[c.latent:] = -2                                  # a z that is all noise teaches the decoder not to listen
 
     def forward(self, scene: Scene, embedded: Tensor, length: Tensor) -> Gaussian:
         found = look_for(self.ask(embedded), scene) @ scene.key
@@ -349,7 +348,7 @@ class Teller(nn.Module):
 LEVELS = ('route', 'goal', 'segment')
 
 class GoalGenerator(nn.Module):
-    "p(instruction | trajectory, z), p(z | trajectory) and q(z | trajectory, instruction). Its `landmarks` are learned beforehand (`LandmarkLearner`) and then kept."
+    "p(instruction | trajectory, z), p(z | trajectory) and q(z | trajectory, instruction). `landmarks` are learned beforehand (`LandmarkLearner`) and kept."
     def __init__(self, config: GeneratorConfig):
         super().__init__()
         require(not config.vectors, 'a goal generator says words of a vocabulary: set vectors to 0')
