@@ -15,13 +15,13 @@ from torch.nn import functional as F
 
 from .batches import Batch
 from .environment import Environment
-from .models.generator import LEVELS, GoalGenerator, Memory, Scene
+from .models.generator import LEVELS, GoalGenerator, Memory, Scene, log_likelihood
 from .text import END, PAD, START, UNKNOWN
 from .types import Level, require
 
 # %% auto #0
-__all__ = ['Manner', 'pick', 'sayable', 'only', 'speak', 'beam', 'parts_of', 'together', 'latent_of', 'relabel', 'edits',
-           'edited', 'shared', 'rephrase', 'sample_goals', 'interpolate']
+__all__ = ['Manner', 'pick', 'sayable', 'only', 'speak', 'beam', 'parts_of', 'together', 'latent_of', 'say', 'best_of', 'relabel',
+           'edits', 'edited', 'shared', 'rephrase', 'sample_goals', 'interpolate']
 
 # %% ../nbs/46_relabel.ipynb #c004
 @dataclass(frozen=True)
@@ -34,11 +34,12 @@ class Manner:
     beams: int = 4                  # beam: beginnings that are kept
     even: float = 0.7               # beam: 0 likes short sentences, 1 does not mind length
     words: int = 60                 # of a sentence at most
+    tries: int = 1                  # sentences of which the one is taken that is likeliest with z at the prior's mean: less varied, and surer to be true
 
     def __post_init__(self):
         require(self.search in ('greedy', 'sampled', 'beam'), f"search must be 'greedy', 'sampled' or 'beam', got {self.search!r}")
         require(self.latent in ('mean', 'sample', 'posterior'), f"latent must be 'mean', 'sample' or 'posterior', got {self.latent!r}")
-        require(0 < self.top_p <= 1 and self.temperature > 0 and self.beams > 0 and self.words > 0, f'needs a share, and all else over 0, got {self}')
+        require(0 < self.top_p <= 1 and min(self.temperature, self.beams, self.words, self.tries) > 0, f'needs a share, and all else over 0, got {self}')
 
 def pick(logits: Tensor, how: Manner, generator: torch.Generator | None) -> Tensor:
     "(batch,) one word for each row of `logits` (batch, words)."
@@ -117,6 +118,18 @@ def latent_of(goals: GoalGenerator, scene: Scene, tokens: Tensor, how: Manner, g
     prior = goals.prior(scene)
     return prior.mean if how.latent == 'mean' else prior.sample(generator)
 
+def say(goals: GoalGenerator, scene: Scene, tokens: Tensor, mark: Tensor, how: Manner, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    "(batch, word) sentences and (batch,) their nats, once, under a z as `how` says."
+    z = latent_of(goals, scene, tokens, how, generator)
+    return beam(goals, scene, z, mark, how) if how.search == 'beam' else speak(goals, scene, z, mark, how, generator)
+
+def best_of(goals: GoalGenerator, scene: Scene, found: Sequence[Tensor], mark: Tensor) -> tuple[Tensor, Tensor]:
+    "Of several sentences (batch, word) for each trajectory the likeliest with z at the prior's mean, and (batch,) its nats there."
+    said, z = torch.stack(together(found).split(len(mark))), goals.prior(scene).mean
+    nats = torch.stack([log_likelihood(goals, scene, z, torch.cat([mark[:, None], s], 1)) for s in said])
+    best, row = nats.argmax(0), torch.arange(len(mark), device=mark.device)
+    return said[best, row], nats[best, row]
+
 @torch.no_grad()
 def relabel(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Tensor | Level = 'route', how: Manner = Manner(),
             generator: torch.Generator | None = None, size: int = 256) -> tuple[Batch, Tensor]:
@@ -129,8 +142,8 @@ def relabel(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Tens
     found = []
     for part, levels in parts_of(batch, level, size):
         scene, mark = goals.look(env, part), goals.config.words + levels.to(env.device)
-        z = latent_of(goals, scene, part.tokens.to(env.device), how, generator)
-        found.append(beam(goals, scene, z, mark, how) if how.search == 'beam' else speak(goals, scene, z, mark, how, generator))
+        tried = [say(goals, scene, part.tokens.to(env.device), mark, how, generator) for _ in range(how.tries)]
+        found.append(tried[0] if how.tries == 1 else best_of(goals, scene, [tokens for tokens, _ in tried], mark))
     if not found: return batch, torch.zeros(0)
     return batch._replace(tokens=together([tokens for tokens, _ in found]).cpu()), torch.cat([nats for _, nats in found]).cpu()
 

@@ -32,7 +32,7 @@ __all__ = ['SpeakingConfig', 'hide', 'bag_loss', 'Told', 'tell', 'learn_telling'
 class SpeakingConfig(DescentConfig):
     "How `Speaking` learns."
     batch: int = 64             # demonstrations a step
-    kl: float = 0.3             # weight of KL once it is warm
+    kl: float = 0.5             # weight of KL once it is warm
     warm: float = 0.3           # share of the updates over which that weight rises from 0
     free: float = 0.1           # nats of each dimension of z that cost nothing
     hidden: float = 0.1         # share of the words that the decoder does not hear
@@ -60,7 +60,7 @@ class Told(NamedTuple):
     """What a generator makes of sentences.
 
     nats: (batch,) of each sentence under a z of its posterior, and bag: (batch,) of its words without order.  kl: (latent,) mean KL in nats.
-    word: (batch, 1 + word) nats of each word, 0 for padding, and hit: bool, whether it was the likeliest.  scene, z: what they were said of and with.
+    word: (batch, 1 + word) nats of each word, 0 for padding, and hit: bool, whether it was the likeliest.  scene: what they were said of.
     """
     nats: Tensor
     bag: Tensor
@@ -68,7 +68,6 @@ class Told(NamedTuple):
     word: Tensor
     hit: Tensor
     scene: Scene
-    z: Tensor
 
 def tell(goals: GoalGenerator, env: Environment, batch: Batch, *, hidden: float = 0.) -> Told:
     "What `goals` makes of the marked sentences of `batch`, of whose words a share is `hidden`; in training z is drawn, else it is the posterior's mean."
@@ -77,16 +76,16 @@ def tell(goals: GoalGenerator, env: Environment, batch: Batch, *, hidden: float 
     z = posterior.sample() if goals.training else posterior.mean
     logits, target = goals(scene, z, hide(tokens, hidden))[0], followed(tokens)
     word = F.cross_entropy(logits.transpose(1, 2), target, ignore_index=PAD, reduction='none')
-    return Told(word.sum(1), bag_loss(goals, scene, z, tokens[:, 1:]), divergence(posterior, prior).mean(0), word, logits.argmax(-1) == target, scene, z)
+    return Told(word.sum(1), bag_loss(goals, scene, z, tokens[:, 1:]), divergence(posterior, prior).mean(0), word, logits.argmax(-1) == target, scene)
 
 # %% ../nbs/52_speaking.ipynb #c006
 @torch.no_grad()
-def learn_telling(goals: GoalGenerator, tokens: Tensor, told: Told, *, rate: float = 0.1) -> None:
+def learn_telling(goals: GoalGenerator, tokens: Tensor, scene: Scene, *, rate: float = 0.1) -> None:
     "Move the running mean in `goals.telling` of those words that the marked `tokens` say."
-    target, scene = followed(tokens), Scene(*(x.roll(1, 0) for x in told.scene))
-    other = F.cross_entropy(goals(scene, told.z.roll(1, 0), tokens)[0].transpose(1, 2), target, ignore_index=PAD, reduction='none')
-    said, size = target.ne(PAD), len(goals.telling)
-    gain = torch.zeros_like(goals.telling).index_add(0, target[said], (other - told.word)[said])
+    target, size = followed(tokens), len(goals.telling)
+    word = lambda scene: F.cross_entropy(goals(scene, goals.prior(scene).mean, tokens)[0].transpose(1, 2), target, ignore_index=PAD, reduction='none')
+    said = target.ne(PAD)
+    gain = torch.zeros_like(goals.telling).index_add(0, target[said], (word(Scene(*(x.roll(1, 0) for x in scene))) - word(scene))[said])
     count = target[said].bincount(minlength=size)
     goals.telling.lerp_(torch.where(count > 0, gain / count.clamp(min=1), goals.telling), rate)
 
@@ -109,7 +108,7 @@ class Speaking:
         told = tell(self.goals, self.env, batch, hidden=c.hidden)
         said = batch.tokens.ne(PAD)                                                                      # as many as words and an end
         weight, words = c.kl * min(1, (self.descent.updates + 1) / max(c.warm * c.updates, 1)), (said.sum() / len(said)).item()
-        if self.descent.updates % c.look == 0: learn_telling(self.goals, batch.tokens.to(self.env.device), told)
+        if self.descent.updates % c.look == 0: learn_telling(self.goals, batch.tokens.to(self.env.device), told.scene)
         norm = self.descent.step({'the reconstruction': told.nats.mean() / words, 'the bag of words': c.bag * told.bag.mean() / words,
                                   'the divergence': weight * told.kl.clamp(min=c.free).sum() / words})
         return {'nats_a_word': told.nats.mean().item() / words, 'bag': told.bag.mean().item(), 'kl': told.kl.sum().item(),
