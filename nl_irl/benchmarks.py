@@ -14,6 +14,7 @@ import tomllib
 from .imitation import ImitationConfig
 from .models.landmarks import LandmarkConfig
 from .route_irl import RouteIRLConfig
+from .speaking import SpeakingConfig
 from .types import Episode, require
 from .worlds.house import House
 from .worlds.houses import houses
@@ -71,6 +72,8 @@ class Settings:
     imitation: ImitationConfig
     reward: Mapping[str, float]         # fields of the `PolicyConfig` of a `RouteReward`
     route_irl: RouteIRLConfig
+    generator: Mapping[str, float]      # fields of `GeneratorConfig`
+    speaking: SpeakingConfig
     horizon: int                        # the most actions that an agent takes
     minimum: int                        # how often training must say a word for it to be known
     mirror: bool                        # whether demonstrations come with their mirror images
@@ -83,4 +86,5 @@ def settings(world: str, preset: str) -> Settings:
     require(preset in presets, f'no settings for world {world!r} with preset {preset!r}; there are {sorted(presets)}')
     found = presets[preset]
     return Settings(found['policy'], LandmarkConfig(**found['landmarks']), ImitationConfig(**found['imitation']), found['reward'],
-                    RouteIRLConfig(**found['route_irl']), found['horizon'], found['minimum'], found['mirror'])
+                    RouteIRLConfig(**found['route_irl']), found['generator'], SpeakingConfig(**found['speaking']),
+                    found['horizon'], found['minimum'], found['mirror'])
