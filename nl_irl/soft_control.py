@@ -87,7 +87,7 @@ class SoftActorCritic:
             (policy, config.rate), (self.critics, config.critic_rate)))
 
     def update(self, walks: Walks, reward: Tensor, demonstrated: Tensor) -> dict[str, float]:
-        "One step of each, by the rewards (batch, time) of the actions taken; demonstrated: (batch,) bool. Losses, mean value and entropy. Errors: `Descent.step`."
+        "One step of each; reward: (batch, time) of the actions taken.  demonstrated: (batch,) bool. Losses, value and entropy. Errors: `Descent.step`."
         active, c = walks.active, self.config
         self.policy.train()
         log_pi = log_policy(self.policy, walks)
