@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 import tomllib
 
+from .adversarial import AdversarialConfig
 from .imitation import ImitationConfig
 from .models.landmarks import LandmarkConfig
 from .route_irl import RouteIRLConfig
@@ -71,6 +72,7 @@ class Settings:
     imitation: ImitationConfig
     reward: Mapping[str, float]         # fields of the `PolicyConfig` of a `RouteReward`
     route_irl: RouteIRLConfig
+    adversarial: AdversarialConfig
     horizon: int                        # the most actions that an agent takes
     minimum: int                        # how often training must say a word for it to be known
     mirror: bool                        # whether demonstrations come with their mirror images
@@ -83,4 +85,4 @@ def settings(world: str, preset: str) -> Settings:
     require(preset in presets, f'no settings for world {world!r} with preset {preset!r}; there are {sorted(presets)}')
     found = presets[preset]
     return Settings(found['policy'], LandmarkConfig(**found['landmarks']), ImitationConfig(**found['imitation']), found['reward'],
-                    RouteIRLConfig(**found['route_irl']), found['horizon'], found['minimum'], found['mirror'])
+                    RouteIRLConfig(**found['route_irl']), AdversarialConfig(**found['adversarial']), found['horizon'], found['minimum'], found['mirror'])
