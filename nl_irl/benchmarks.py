@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 import tomllib
 
+from .adversarial import AdversarialConfig
 from .imitation import ImitationConfig
 from .models.landmarks import LandmarkConfig
 from .route_irl import RouteIRLConfig
@@ -74,6 +75,7 @@ class Settings:
     route_irl: RouteIRLConfig
     generator: Mapping[str, float]      # fields of `GeneratorConfig`
     speaking: SpeakingConfig
+    adversarial: AdversarialConfig
     horizon: int                        # the most actions that an agent takes
     minimum: int                        # how often training must say a word for it to be known
     mirror: bool                        # whether demonstrations come with their mirror images
@@ -87,4 +89,4 @@ def settings(world: str, preset: str) -> Settings:
     found = presets[preset]
     return Settings(found['policy'], LandmarkConfig(**found['landmarks']), ImitationConfig(**found['imitation']), found['reward'],
                     RouteIRLConfig(**found['route_irl']), found['generator'], SpeakingConfig(**found['speaking']),
-                    found['horizon'], found['minimum'], found['mirror'])
+                    AdversarialConfig(**found['adversarial']), found['horizon'], found['minimum'], found['mirror'])
