@@ -232,6 +232,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'nl_irl.gym.view': ('gym.html#view', 'nl_irl/gym.py')},
             'nl_irl.imitation': { 'nl_irl.imitation.Imitation': ('imitation.html#imitation', 'nl_irl/imitation.py'),
                                   'nl_irl.imitation.Imitation.__init__': ('imitation.html#imitation.__init__', 'nl_irl/imitation.py'),
+                                  'nl_irl.imitation.Imitation.learn_from': ('imitation.html#imitation.learn_from', 'nl_irl/imitation.py'),
                                   'nl_irl.imitation.Imitation.load_state_dict': ( 'imitation.html#imitation.load_state_dict',
                                                                                   'nl_irl/imitation.py'),
                                   'nl_irl.imitation.Imitation.state_dict': ('imitation.html#imitation.state_dict', 'nl_irl/imitation.py'),

@@ -76,6 +76,8 @@ class Settings:
     generator: Mapping[str, float]      # fields of `GeneratorConfig`
     speaking: SpeakingConfig
     adversarial: AdversarialConfig
+    practice: Mapping[str, float]       # fields of `PracticeConfig`
+    planning: Mapping[str, float]       # sure (a logit) and metres of a search; weights of speaker and log_pi beside the reward
     horizon: int                        # the most actions that an agent takes
     minimum: int                        # how often training must say a word for it to be known
     mirror: bool                        # whether demonstrations come with their mirror images
@@ -89,4 +91,4 @@ def settings(world: str, preset: str) -> Settings:
     found = presets[preset]
     return Settings(found['policy'], LandmarkConfig(**found['landmarks']), ImitationConfig(**found['imitation']), found['reward'],
                     RouteIRLConfig(**found['route_irl']), found['generator'], SpeakingConfig(**found['speaking']),
-                    AdversarialConfig(**found['adversarial']), found['horizon'], found['minimum'], found['mirror'])
+                    AdversarialConfig(**found['adversarial']), found['practice'], found['planning'], found['horizon'], found['minimum'], found['mirror'])

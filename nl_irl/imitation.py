@@ -68,7 +68,12 @@ class Imitation:
     def __init__(self, policy: Policy, env: Environment, data: Batch, config: ImitationConfig, *, rng: np.random.Generator,
                  generator: torch.Generator):
         self.policy, self.env, self.config, self.rng, self.generator = policy, env, config, rng, generator
-        self.batches, self.descent = Batches(data, config.batch, rng=rng), Descent(policy.parameters(), config)
+        self.descent = Descent(policy.parameters(), config)
+        self.learn_from(data)
+
+    def learn_from(self, data: Batch) -> None:
+        "Go on with `data` in place of what was learned from so far."
+        self.batches = Batches(data, self.config.batch, rng=self.rng)
 
     def update(self) -> dict[str, float]:
         "One step: its loss (nats), agreement and gradient norm before clipping. A loss that is not finite raises FloatingPointError (`Descent.step`)."

@@ -15,6 +15,7 @@ from torch import nn
 from .appraisal import Truth, appraise
 from .benchmarks import Benchmark, load_benchmark
 from .environment import Environment
+from .models.generator import GeneratorConfig, GoalGenerator
 from .models.policy import Policy, PolicyConfig
 from .models.reward import RouteReward
 from .planning import by_reward
@@ -29,7 +30,7 @@ from .worlds.tables import checksum
 __all__ = ['NETWORKS', 'keep', 'load', 'Learned', 'world_of', 'open_run', 'checker', 'appraise_run']
 
 # %% ../nbs/63_learned.ipynb #c003
-NETWORKS = {'policy': (Policy, PolicyConfig), 'reward': (RouteReward, PolicyConfig)}
+NETWORKS = {'policy': (Policy, PolicyConfig), 'reward': (RouteReward, PolicyConfig), 'generator': (GoalGenerator, GeneratorConfig)}
 
 def keep(run: Recording, vocabulary: Vocabulary, **networks: nn.Module) -> None:
     "Keep `networks`, by the names of NETWORKS, as checkpoints of `run` that `load` can build anew."

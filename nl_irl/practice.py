@@ -46,13 +46,14 @@ class PracticeConfig:
     rephrased: float = 0.5                                  # demonstrations in other words, as a share of all demonstrations
     walked: float = 0.5                                     # walks of the policy, told of by what they did
     routes: float = 0.5                                     # shortest routes of the training houses
-    moves: tuple[int, int] = (3, 7)                         # of those, least and most
+    least: int = 3                                          # moves of those
+    most: int = 7
     tries: int = 4                                          # sentences from which a rephrasing is chosen
     admission: AdmissionRule = AdmissionRule(begin=0., full=0., most=0.7)
 
     def __post_init__(self):
         require(0 <= self.rephrased <= 1 and min(self.walked, self.routes) >= 0 and self.tries > 0, f'needs a share rephrased, shares of 0 or more, tries, got {self}')
-        require(0 < self.moves[0] <= self.moves[1], f'needs 0 < least <= most moves, got {self.moves}')
+        require(0 < self.least <= self.most, f'needs 0 < least <= most moves, got {self}')
 
 def told_of(goals: GoalGenerator, env: Environment, walks: Batch, level: Tensor, rule: AdmissionRule, *, generator: torch.Generator) -> Batch:
     "Those of `walks` that `rule` admits, each with a sentence of its `level` (walk,) that `goals` draws for it."
@@ -76,7 +77,7 @@ def practise(policy: Policy, goals: GoalGenerator, env: Environment, data: Batch
         kinds.append(REPHRASED)
     rows, at = draw(config.walked), draw(config.routes)
     walks = [sample(policy, env, some(data, part), horizon=horizon, generator=generator)[0] for part in np.split(rows, range(512, len(rows), 512)) if len(part)]
-    if len(at): walks.append(random_routes(env.world, data.viewpoint[at, 0].numpy(), data.heading[at, 0].numpy(), config.moves, rng=rng))
+    if len(at): walks.append(random_routes(env.world, data.viewpoint[at, 0].numpy(), data.heading[at, 0].numpy(), (config.least, config.most), rng=rng))
     if walks:
         walks = joined(*walks)
         parts.append(told_of(goals, env, walks, level[torch.as_tensor(draw(len(walks.target) / len(level)))], config.admission, generator=generator))

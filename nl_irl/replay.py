@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -136,8 +135,8 @@ class AdmissionRule:
     begin: float = 0.1                      # share of training before which none does
     full: float = 0.5                       # share of training from which `most` do; in between their number rises in a line
     most: float = 0.5                       # share of a batch, the surest
-    confidence: float = -math.inf           # least log-likelihood a word (nats) of the sentence
-    reward: float = -math.inf               # least mean reward of a step
+    confidence: float | None = None         # least log-likelihood a word (nats) of the sentence
+    reward: float | None = None             # least mean reward of a step
 
     def __post_init__(self): require(0 <= self.begin <= self.full and 0 < self.most <= 1, f'needs 0 <= begin <= full and 0 < most <= 1, got {self}')
 
@@ -149,7 +148,7 @@ def admit(rule: AdmissionRule, replay: Replay, batch: Batch, of: Provenance, pro
     "(batch,) bool: which of the relabelled walks `batch` may enter `replay`, at `progress` (0 to 1) of training."
     active = batch.target >= 0
     fine = (active & (batch.action == STOP)).any(1) & (active.sum(1) > 1) & torch.isfinite(of.confidence)
-    fine &= (of.confidence >= rule.confidence) & (of.reward >= rule.reward)
+    for least, found in ((rule.confidence, of.confidence), (rule.reward, of.reward)): fine &= found >= (-torch.inf if least is None else least)
     fine &= ~torch.isin(of.path, replay.of.path[replay.of.kind == RELABELLED])
     order = torch.argsort(of.confidence.masked_fill(~fine, -torch.inf), descending=True, stable=True)
     first = torch.ones_like(fine)

@@ -140,14 +140,14 @@ def restore(run: Recording, stage: str, learner: Learner, updates: int, kept: bo
     for mark in done.checks if kept else (): load_facts(run.folder/'checkpoints', f'{stage}_{mark}')
     return done
 
-def one_update(run: Recording, learner: Learner, done: Progress) -> dict[str, float]:
-    "Update `learner`, and log a line if one is due: the mean of each scalar over the updates that gave it; this update's scalars."
+def one_update(run: Recording, learner: Learner, done: Progress, since: int = 0) -> dict[str, float]:
+    "Update `learner`, and log a line, counted from `since`, if one is due: the mean of each scalar over the updates that gave it; this update's scalars."
     scalars = learner.update()
     done.recent.append(scalars)
     done.update += 1
     if done.update % LINE == 0 or done.update == done.updates:
         given = {name: [r[name] for r in done.recent if name in r] for r in done.recent for name in r}
-        run.log(done.update, **{name: sum(values) / len(values) for name, values in given.items()})
+        run.log(since + done.update, **{name: sum(values) / len(values) for name, values in given.items()})
         done.recent = []
     return scalars
 
@@ -157,11 +157,12 @@ def first(scalars: Mapping[str, float]) -> dict[str, str]:
 
 # %% ../nbs/62_training.ipynb #c018
 def train(run: Recording, stage: str, learner: Learner, *, updates: int, checks: int = 10, check: Callable[[int], Mapping[str, float]] = lambda update: {},
-          keep: nn.Module | None = None, every: float = 30) -> dict[int, dict[str, float]]:
+          keep: nn.Module | None = None, since: int = 0, every: float = 30) -> dict[int, dict[str, float]]:
     """Bring `learner` to `updates` updates, going on from where a killed run was; what each check gave, by update.
 
     stage: names this part of the training of `run`.  check: gives scores, the most telling first, at `checks` evenly spaced updates; it must change nothing
-    that learning depends on.  keep: its weights are kept there, as checkpoint `stage`_`update` with the scores for facts.  every: seconds between snapshots.
+    that learning depends on.  keep: its weights are kept there, as checkpoint `stage`_`update` with the scores for facts.
+    since: updates that an earlier stage has made, from which the metrics count on.  every: seconds between snapshots.
 
     Lines of the metrics from several stages are told apart by their scalars' names. Ctrl-C leaves a snapshot. Errors: those of `restore` and `load_snapshot`.
     """
@@ -176,13 +177,13 @@ def train(run: Recording, stage: str, learner: Learner, *, updates: int, checks:
             for mark in (m for m in marks(updates, checks) if m not in done.checks):
                 while done.update < mark:
                     with unbroken():
-                        scalars = one_update(run, learner, done)
+                        scalars = one_update(run, learner, done, since)
                         if time.monotonic() - saved > every: save()
                     bar.set_postfix(first(scalars) | first(done.checks.get(max(done.checks, default=0), {})), refresh=False)
                     bar.update()
                 scores = {name: float(value) for name, value in check(mark).items()}
                 with unbroken():
-                    if scores: run.log(mark, **scores)
+                    if scores: run.log(since + mark, **scores)
                     if keep is not None: run.save_checkpoint(f'{stage}_{mark}', keep.state_dict(), update=mark, **scores)
                     done.checks[mark] = scores
                     save()
