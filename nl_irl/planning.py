@@ -59,7 +59,7 @@ def by_policy(policy: Policy, env: Environment) -> Scorer:
     "A scorer: log pi(moves, STOP | sentence), nats."
     def score(tokens: Tensor, routes: Routes) -> Tensor:
         policy.eval()
-        node, _ = chains(routes)
+        node, length = chains(routes)
         put = lambda x: torch.as_tensor(x, device=env.device)
         here, heading = put(routes.viewpoint[node]), put(routes.heading[node])
         moves = np.pad(routes.move[node[:, 1:]] + 1, ((0, 0), (0, 1)))
@@ -68,8 +68,8 @@ def by_policy(policy: Policy, env: Environment) -> Scorer:
         came = torch.nn.functional.pad(taken(seen, action)[:, :-1], (0, 0, 1, 0))
         logits = policy(policy.listen(tokens.index_select(0, put(routes.question[node[:, 0]]))), seen, came).logits.log_softmax(-1)
         along = torch.nn.functional.pad(logits.gather(-1, action[..., None])[..., 0].cumsum(1)[:, :-1], (1, 0)) + logits[..., STOP]
-        total = along.new_zeros(len(routes.depth))
-        return total.index_copy(0, put(node.ravel()), along.ravel())               # a node that leaves share gets the same from each
+        real = put(np.arange(node.shape[1]) < length[:, None])                     # a node that leaves share gets the same from each
+        return along.new_zeros(len(routes.depth)).index_copy(0, put(node)[real], along[real])
     return score
 
 # %% ../nbs/49_planning.ipynb #c009

@@ -165,16 +165,17 @@ def test_ctrl_c_and_sigterm_save_and_say_how_to_go_on(toy, whole, tmp_path):
     assert timings.what.tolist() == ['early', 'late'] and (timings.wall_s > 60 * 0.02).all()            # over all parts: the updates wait
 
 
-def test_imitation_killed_and_resumed_equals_one_that_started_beside_it(tmp_path):
+@pytest.mark.parametrize('name', ['imitation', 'method'])
+def test_killed_and_resumed_an_experiment_equals_one_that_started_beside_it(name, tmp_path):
     "Two runs start together; one is killed at a random moment from the first snapshot on, and resumed."
     act = "import sys; sys.modules['rfc3987_syntax'] = None; from nl_irl.experiment import resume_experiment, run_experiment; "
     begin = lambda what: subprocess.Popen([sys.executable, '-c', act + what], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                           start_new_session=True)
-    whole, killed = (begin(f"run_experiment('imitation', {{}}, '{name}')") for name in ('whole', 'killed'))
+    whole, killed = (begin(f"run_experiment('{name}', {{}}, '{folder}')") for folder in ('whole', 'killed'))
     seed = random.randrange(2 ** 32)
     print(f'moment from seed {seed}')
     wait_for(tmp_path/'killed', 'snapshots/*.json', b'"update"', killed)
-    time.sleep(random.Random(seed).uniform(0, 5))
+    time.sleep(random.Random(seed).uniform(0, 5 if name == 'imitation' else 15))
     os.killpg(killed.pid, signal.SIGKILL)
     assert ends(killed)[0] == -signal.SIGKILL
     nothing_remains(tmp_path/'killed')
