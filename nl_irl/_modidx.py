@@ -504,6 +504,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'nl_irl.practice': { 'nl_irl.practice.PracticeConfig': ('practice.html#practiceconfig', 'nl_irl/practice.py'),
                                  'nl_irl.practice.PracticeConfig.__post_init__': ( 'practice.html#practiceconfig.__post_init__',
                                                                                    'nl_irl/practice.py'),
+                                 'nl_irl.practice.by_generator': ('practice.html#by_generator', 'nl_irl/practice.py'),
                                  'nl_irl.practice.practise': ('practice.html#practise', 'nl_irl/practice.py'),
                                  'nl_irl.practice.random_routes': ('practice.html#random_routes', 'nl_irl/practice.py'),
                                  'nl_irl.practice.told_of': ('practice.html#told_of', 'nl_irl/practice.py')},

@@ -5,6 +5,7 @@
 # %% ../nbs/64_practice.ipynb #c002
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ from .types import require
 from .worlds.tables import World
 
 # %% auto #0
-__all__ = ['random_routes', 'PracticeConfig', 'told_of', 'practise']
+__all__ = ['Label', 'random_routes', 'PracticeConfig', 'by_generator', 'told_of', 'practise']
 
 # %% ../nbs/64_practice.ipynb #c004
 def random_routes(world: World, start: np.ndarray, heading: np.ndarray, moves: tuple[int, int], *, rng: np.random.Generator) -> Batch:
@@ -55,17 +56,25 @@ class PracticeConfig:
         require(0 <= self.rephrased <= 1 and min(self.walked, self.routes) >= 0 and self.tries > 0, f'needs a share rephrased, shares of 0 or more, tries, got {self}')
         require(0 < self.least <= self.most, f'needs 0 < least <= most moves, got {self}')
 
-def told_of(goals: GoalGenerator, env: Environment, walks: Batch, level: Tensor, rule: AdmissionRule, *, generator: torch.Generator) -> Batch:
-    "Those of `walks` that `rule` admits, each with a sentence of its `level` (walk,) that `goals` draws for it."
+Label = Callable[[Batch, Tensor], tuple[Batch, Tensor]]     # walks and indices of LEVELS (walk,) -> the walks with sentences, and (walk,) their log p in nats
+
+def by_generator(goals: GoalGenerator, env: Environment, config: PracticeConfig, *, generator: torch.Generator) -> tuple[Label, Label]:
+    "How `goals` tells of walks, and how it puts demonstrations in other words."
+    how = Manner('sampled', latent='sample', top_p=.9)
+    return (lambda walks, level: relabel(goals, env, walks, level=level, how=how, generator=generator),
+            lambda shown, level: rephrase(goals, env, shown, level=level, tries=config.tries, generator=generator))
+
+def told_of(tell: Label, walks: Batch, level: Tensor, rule: AdmissionRule) -> Batch:
+    "Those of `walks` that `rule` admits, with what `tell` says of them at their `level` (walk,)."
     if not len(walks.target): return walks
-    said, nats = relabel(goals, env, walks, level=level, how=Manner('sampled', latent='sample', top_p=.9), generator=generator)
+    said, nats = tell(walks, level)
     of = provenance(said, RELABELLED, 0, confidence=nats / (1 + said.tokens.ne(0).sum(1)))
     return some(said, np.flatnonzero(admit(rule, Replay(1, time=said.action.shape[1], words=said.tokens.shape[1]), said, of, 1.)))
 
 # %% ../nbs/64_practice.ipynb #c008
-def practise(policy: Policy, goals: GoalGenerator, env: Environment, data: Batch, level: Tensor, config: PracticeConfig, *, horizon: int,
+def practise(policy: Policy, tell: Label, say_again: Label, env: Environment, data: Batch, level: Tensor, config: PracticeConfig, *, horizon: int,
              rng: np.random.Generator, generator: torch.Generator) -> tuple[Batch, np.ndarray]:
-    """Demonstrations `data` with what `goals` makes of them and of what `policy` walks under their instructions, and (row,) indices into KINDS.
+    """Demonstrations `data`, some of them said again, and walks of `policy` under their instructions that are told of; and (row,) indices into KINDS.
 
     level: (data,) indices of LEVELS.  horizon: the most actions of a walk.  Demonstrations come first, as they are.
     """
@@ -73,13 +82,13 @@ def practise(policy: Policy, goals: GoalGenerator, env: Environment, data: Batch
     parts, kinds = [data], [DEMONSTRATION]
     rows = rng.permutation(len(level))[:round(config.rephrased * len(level))]
     if len(rows):
-        parts.append(rephrase(goals, env, some(data, rows), level=level[torch.as_tensor(rows)], tries=config.tries, generator=generator)[0])
+        parts.append(say_again(some(data, rows), level[torch.as_tensor(rows)])[0])
         kinds.append(REPHRASED)
     rows, at = draw(config.walked), draw(config.routes)
     walks = [sample(policy, env, some(data, part), horizon=horizon, generator=generator)[0] for part in np.split(rows, range(512, len(rows), 512)) if len(part)]
     if len(at): walks.append(random_routes(env.world, data.viewpoint[at, 0].numpy(), data.heading[at, 0].numpy(), (config.least, config.most), rng=rng))
     if walks:
         walks = joined(*walks)
-        parts.append(told_of(goals, env, walks, level[torch.as_tensor(draw(len(walks.target) / len(level)))], config.admission, generator=generator))
+        parts.append(told_of(tell, walks, level[torch.as_tensor(draw(len(walks.target) / len(level)))], config.admission))
         kinds.append(RELABELLED)
     return joined(*parts), np.repeat(kinds, [len(p.target) for p in parts])
