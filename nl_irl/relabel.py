@@ -130,6 +130,7 @@ def best_of(goals: GoalGenerator, scene: Scene, found: Sequence[Tensor], mark: T
     best, row = nats.argmax(0), torch.arange(len(mark), device=mark.device)
     return said[best, row], nats[best, row]
 
+# %% ../nbs/46_relabel.ipynb #c010
 @torch.no_grad()
 def relabel(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Tensor | Level = 'route', how: Manner = Manner(),
             generator: torch.Generator | None = None, size: int = 256) -> tuple[Batch, Tensor]:
@@ -147,7 +148,7 @@ def relabel(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Tens
     if not found: return batch, torch.zeros(0)
     return batch._replace(tokens=together([tokens for tokens, _ in found]).cpu()), torch.cat([nats for _, nats in found]).cpu()
 
-# %% ../nbs/46_relabel.ipynb #c014
+# %% ../nbs/46_relabel.ipynb #c015
 def edits(one: Tensor, other: Tensor) -> Tensor:
     "(batch,) the least number of words to put in, take out or change to make sentences `one` (batch, word) into `other` (batch, word); 0 is padding."
     column = torch.arange(other.shape[1] + 1, device=other.device)
@@ -163,7 +164,7 @@ def edited(one: Tensor, other: Tensor) -> Tensor:
     "(batch,) `edits` over the length of the longer sentence."
     return edits(one, other) / torch.maximum(one.ne(PAD).sum(1), other.ne(PAD).sum(1)).clamp(min=1)
 
-# %% ../nbs/46_relabel.ipynb #c016
+# %% ../nbs/46_relabel.ipynb #c017
 def shared(one: Tensor, other: Tensor, weight: Tensor) -> Tensor:
     "(batch,) the share of `weight` (words,) that two sentences (batch, word) have in common, of all that they have; 1 where neither has any."
     count = lambda tokens: weight.new_zeros(len(tokens), len(weight)).scatter_add(1, tokens, tokens.ne(PAD).to(weight))
@@ -184,7 +185,7 @@ def rephrase(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Ten
     best, row = score.argmax(0), torch.arange(len(batch.tokens))
     return batch._replace(tokens=said[best, row]), torch.stack([nats for _, nats in found])[best, row]
 
-# %% ../nbs/46_relabel.ipynb #c019
+# %% ../nbs/46_relabel.ipynb #c020
 def sample_goals(goals: GoalGenerator, env: Environment, batch: Batch, count: int, *, level: Tensor | Level = 'goal', generator: torch.Generator,
                  how: Manner = Manner('sampled', latent='sample', top_p=.9, temperature=.7)) -> tuple[Batch, Tensor]:
     "`count` sentences for each trajectory of `batch`, one after the other, each with its trajectory, and their log p in nats as in `relabel`."

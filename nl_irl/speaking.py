@@ -51,6 +51,7 @@ def hide(tokens: Tensor, share: float) -> Tensor:
     hidden[:, 0] = False
     return tokens.masked_fill(hidden, UNKNOWN)
 
+# %% ../nbs/52_speaking.ipynb #c006
 def bag_loss(goals: GoalGenerator, scene: Scene, z: Tensor, tokens: Tensor) -> Tensor:
     "(batch,) nats of the words of `tokens` (batch, word) without their order, telling words first: each counts by how telling it is, up to 1."
     expected = goals.bag(torch.cat([scene.whole, z], -1)).log_softmax(-1).gather(1, tokens)
@@ -78,7 +79,7 @@ def tell(goals: GoalGenerator, env: Environment, batch: Batch, *, hidden: float 
     word = F.cross_entropy(logits.transpose(1, 2), target, ignore_index=PAD, reduction='none')
     return Told(word.sum(1), bag_loss(goals, scene, z, tokens[:, 1:]), divergence(posterior, prior).mean(0), word, logits.argmax(-1) == target, scene)
 
-# %% ../nbs/52_speaking.ipynb #c006
+# %% ../nbs/52_speaking.ipynb #c008
 @torch.no_grad()
 def learn_telling(goals: GoalGenerator, tokens: Tensor, scene: Scene, *, rate: float = 0.1) -> None:
     "Move the running mean in `goals.telling` of those words that the marked `tokens` say."
@@ -89,7 +90,7 @@ def learn_telling(goals: GoalGenerator, tokens: Tensor, scene: Scene, *, rate: f
     count = target[said].bincount(minlength=size)
     goals.telling.lerp_(torch.where(count > 0, gain / count.clamp(min=1), goals.telling), rate)
 
-# %% ../nbs/52_speaking.ipynb #c008
+# %% ../nbs/52_speaking.ipynb #c010
 class Speaking:
     """Learning of demonstrations `data` into `goals`, in place: a conditional variational auto-encoder (Sohn et al. 2015).
 
@@ -129,7 +130,7 @@ def levels_of(episodes: Sequence[Episode]) -> Tensor:
     "(episode,) the indices of their levels in LEVELS."
     return torch.tensor([LEVELS.index(e.level) for e in episodes], dtype=torch.int64)
 
-# %% ../nbs/52_speaking.ipynb #c014
+# %% ../nbs/52_speaking.ipynb #c016
 def each_route(routes: Routes) -> Batch:
     "The route to each node of `routes` as a trajectory of its own, without words."
     time, node = int(routes.depth.max(initial=0)) + 1, np.arange(len(routes.depth))

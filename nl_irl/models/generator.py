@@ -220,6 +220,7 @@ def metres_to(things: Things, place: Tensor, batch: Tensor, step: Tensor, label:
     nearest = (place[batch] - found[:, None]).norm(dim=-1).masked_fill(~way.on[batch], torch.inf).amin(1)
     return torch.log1p(torch.cat([away, nearest[:, None], off[:, None]], 1))
 
+# %% ../../nbs/45_generator.ipynb #c021
 def list_things(things: Things, batch: Batch, way: Way, hide: float) -> Listed:
     "The things along `batch`, a share `hide` of them left out by chance."
     there = (rows(things.label, batch.viewpoint) > 0) & way.on[..., None]
@@ -245,7 +246,7 @@ def lay(x: Tensor, listed: Listed, batch: int) -> Tensor:
     most = int(listed.spot.max()) + 1 if len(listed.spot) else 0
     return x.new_zeros(batch * most, *x.shape[1:]).index_copy(0, listed.batch * most + listed.spot, x).view(batch, most, *x.shape[1:])
 
-# %% ../../nbs/45_generator.ipynb #c021
+# %% ../../nbs/45_generator.ipynb #c023
 class Viewer(nn.Module):
     "Trajectories as a `Scene`."
     def __init__(self, config: GeneratorConfig):
@@ -273,7 +274,7 @@ def look_for(asked: Tensor, scene: Scene) -> Tensor:
     "(batch, word, spot): how much each of `asked` (batch, word, key) looks where."
     return (2 * asked @ scene.key.transpose(1, 2) / scene.key.shape[-1] ** .5).masked_fill(~scene.known[:, None], -torch.inf).softmax(-1)
 
-# %% ../../nbs/45_generator.ipynb #c025
+# %% ../../nbs/45_generator.ipynb #c027
 class Gaussian(NamedTuple):
     "Independent normal distributions: mean and log of the variance, (batch, latent) each."
     mean: Tensor
@@ -305,7 +306,7 @@ class Reader(nn.Module):
         found = look_for(self.ask(embedded), scene) @ scene.key
         return gaussian(self.infer(torch.cat([read_in(self.layer, torch.cat([embedded, found], -1), length)[1], scene.whole], -1)))
 
-# %% ../../nbs/45_generator.ipynb #c028
+# %% ../../nbs/45_generator.ipynb #c030
 class Memory(NamedTuple):
     "The states of the two recurrent layers, from which a sentence goes on."
     first: tuple[Tensor, Tensor]
@@ -344,7 +345,7 @@ class Teller(nn.Module):
         where = scene.label.flatten(1)[:, None].expand(-1, looked.shape[1], -1)
         return weight.new_zeros(*looked.shape[:2], len(self.name)).scatter_add(2, where, weight)
 
-# %% ../../nbs/45_generator.ipynb #c030
+# %% ../../nbs/45_generator.ipynb #c032
 LEVELS = ('route', 'goal', 'segment')
 
 class GoalGenerator(nn.Module):
@@ -385,7 +386,7 @@ class GoalGenerator(nn.Module):
         kin = self.landmarks.label.weight @ self.landmarks.word.weight.t()
         return self.teller(scene, z, self.word(tokens), memory or self.teller.begin(scene, z), self.word.weight[:self.config.words], kin)
 
-# %% ../../nbs/45_generator.ipynb #c032
+# %% ../../nbs/45_generator.ipynb #c034
 def marked(tokens: Tensor, level: Tensor | Level, words: int) -> Tensor:
     "tokens (batch, word) with the mark of `level` (a name, or (batch,) indices of LEVELS) in front, for a vocabulary of so many `words`."
     require(not isinstance(level, str) or level in LEVELS, f'level must be one of {LEVELS}, got {level!r}')
