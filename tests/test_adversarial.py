@@ -212,7 +212,8 @@ def test_bad_demonstrations_and_settings_are_refused():
 def test_the_ring_keeps_the_newest_bit_for_bit():
     replay, rng = Replay(7, time=4, words=5), np.random.default_rng(0)
     for k in range(9):
-        some = Batch(*(x[:, :3] for x in (torch.randint(4, 9, (2, 3)), torch.full((2, 3), k), torch.zeros(2, 3), torch.ones(2, 3).long(), torch.ones(2, 3).long())))
+        ones = torch.ones(2, 3, dtype=torch.int64)
+        some = Batch(ones + 4, k * ones, torch.zeros(2, 3), ones, ones)
         replay.add(some, provenance(some, COMMANDED, k, log_pi=torch.tensor([-k, -k - .5])))
     assert sorted(replay.of.made.tolist()) == [5, 6, 6, 7, 7, 8, 8] and len(replay) == 7
     assert (replay.batch.viewpoint[:, 0] == replay.of.made).all()
