@@ -25,8 +25,8 @@ from .routes import Routes, shortest_routes
 from .types import require
 
 # %% auto #0
-__all__ = ['soft_values', 'successors', 'expect', 'bellman', 'SoftConfig', 'starting_from', 'SoftActorCritic', 'tree_walks',
-           'reach', 'TreeImprovement']
+__all__ = ['soft_values', 'successors', 'expect', 'mean_where', 'bellman', 'SoftConfig', 'starting_from', 'chase',
+           'SoftActorCritic', 'tree_walks', 'reach', 'TreeImprovement']
 
 # %% ../nbs/54_soft_control.ipynb #c004
 def soft_values(reward: Tensor, there: Tensor, *, discount: float, alpha: float = 1., tolerance: float = 1e-6, most: int = 10_000) -> tuple[Tensor, Tensor]:
@@ -52,6 +52,10 @@ def successors(neighbor: Tensor, questions: int = 1) -> Tensor:
 def expect(log_pi: Tensor, x: Tensor) -> Tensor:
     "(..., action) -> (...), the mean of `x` under exp `log_pi`; what is not open does not count."
     return (log_pi.exp() * x.masked_fill(log_pi == -torch.inf, 0)).sum(-1)
+
+def mean_where(x: Tensor, where: Tensor) -> Tensor:
+    "() the mean of `x` where `where` says so, 0 where it never does."
+    return (x * where).sum() / where.sum().clamp(min=1)
 
 def bellman(reward: Tensor, value: Tensor, walks: Walks, discount: float) -> tuple[Tensor, Tensor]:
     "Targets (batch, time) from rewards and values (batch, time), and bool (batch, time) whether they are known."
@@ -81,6 +85,11 @@ def starting_from(policy: Policy, warm: bool) -> Policy:
     other.landmarks.load_state_dict(policy.landmarks.state_dict())
     return other
 
+@torch.no_grad()
+def chase(targets: nn.Module, critics: nn.Module, share: float) -> None:
+    "Let `targets` take over a `share` of `critics`."
+    for kept, new in zip(targets.parameters(), critics.parameters()): kept.lerp_(new, share)
+
 # %% ../nbs/54_soft_control.ipynb #c014
 class SoftActorCritic:
     "Improves `policy`, in place, for rewards of steps along whole walks; `warm`: critics start from it."
@@ -102,21 +111,15 @@ class SoftActorCritic:
         judged = q(self.critics.train())
         share = torch.rand(2, len(active), 1, device=active.device) * known
         critic_loss = (share * (walks.of(judged) - aim) ** 2).sum() / share.sum().clamp(min=1e-6)
-        mean = lambda x, where: (x * where).sum() / where.sum().clamp(min=1)
-        terms = {'the policy loss': mean(expect(log_pi, self.alpha * log_pi - judged.detach().amin(0)), active)}
-        if c.imitation: terms['the imitation loss'] = -c.imitation * mean(walks.of(log_pi), active & demonstrated[:, None])
-        entropy = -mean(expect(log_pi, log_pi), active).item()
+        terms = {'the policy loss': mean_where(expect(log_pi, self.alpha * log_pi - judged.detach().amin(0)), active)}
+        if c.imitation: terms['the imitation loss'] = -c.imitation * mean_where(walks.of(log_pi), active & demonstrated[:, None])
+        entropy = -mean_where(expect(log_pi, log_pi), active).item()
         critic_gradient = self.critic_descent.step({'the critic loss': critic_loss})
         gradient = self.actor_descent.step(terms) if self.critic_descent.updates > c.patience else 0.
         if c.entropy: self.alpha *= math.exp(c.critic_rate * (c.entropy - entropy))
-        self.chase()
-        return {'critic_loss': critic_loss.item(), 'policy_loss': terms['the policy loss'].item(), 'value': mean(value, active).item(), 'entropy': entropy,
-                'temperature': self.alpha, 'gradient': gradient, 'critic_gradient': critic_gradient}
-
-    @torch.no_grad()
-    def chase(self) -> None:
-        "Let the targets follow the critics by a step."
-        for kept, new in zip(self.targets.parameters(), self.critics.parameters()): kept.lerp_(new, self.config.follow)
+        chase(self.targets, self.critics, c.follow)
+        return {'critic_loss': critic_loss.item(), 'policy_loss': terms['the policy loss'].item(), 'value': mean_where(value, active).item(),
+                'entropy': entropy, 'temperature': self.alpha, 'gradient': gradient, 'critic_gradient': critic_gradient}
 
     def state_dict(self) -> dict[str, Any]:
         "Weights, optimizers and temperature."
