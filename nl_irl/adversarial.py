@@ -23,7 +23,7 @@ from .replay import (COMMANDED, DEMONSTRATION, KINDS, MISMATCHED, POSITIVE, RELA
                            provenance, stack)
 from .rollout import Questions, rollout
 from .route_irl import ByHouse, others_of
-from .soft_control import SoftActorCritic, SoftConfig, starting_from
+from .soft_control import SoftActorCritic, SoftConfig, TreeImprovement, starting_from
 from .types import require
 from .worlds.tables import World, distance_between
 
@@ -52,11 +52,16 @@ class AdversarialConfig(SoftConfig):
     smoothing: float = 0.05         # of its labels
     ceiling: float = 0.75           # accuracy at which it waits for the policy
     bound: float = 5.0              # largest reward of a step
+    improvement: str = 'sac'        # of the policy: 'sac', or 'tree', exact on the shortest routes where the graph is known
+    questions: int = 6              # demonstrations whose trees an update looks at
+    moves: int = 9                  # of the longest route in a tree
     admission: AdmissionRule = AdmissionRule()
     checks: int = 5                 # times that training stops to look at the development splits
 
     def __post_init__(self):
         super().__post_init__()
+        require(self.improvement in ('sac', 'tree'), f"improvement is 'sac' or 'tree', got {self.improvement!r}")
+        require(self.improvement == 'sac' or not self.imitation, f"imitation beside goes with 'sac', got {self.improvement!r} with {self.imitation}")
         weights = self.rephrased, self.relabelled, self.mismatched
         require(min(weights) >= 0 and self.houses > 0 and self.each > 0 and self.horizon > 1 and 0.5 <= self.ceiling <= 1 and 0 <= self.smoothing < 0.5,
                 f'needs weights of at least 0, a batch, a horizon over 1, a ceiling of 0.5 to 1 and smoothing under 0.5, got {self}')
@@ -95,8 +100,8 @@ def accuracies(logit: Tensor, walks: Walks, kind: Tensor) -> dict[str, float]:
     return {f'accuracy_{KINDS[k]}': a for k, a in of.items()} | {'accuracy': float(np.mean([np.mean(side) for side in sides if side]))}
 
 # %% ../nbs/55_adversarial.ipynb #c011
-def some_of(parts: Batch | Provenance, keep: Tensor) -> Batch | Provenance:
-    "Those of the walks, or of their provenance, that `keep` (batch,) bool or rows says."
+def some_of(parts: Batch | Provenance, keep: Tensor | slice) -> Batch | Provenance:
+    "Those of the walks, or of their provenance, that `keep` says: (batch,) bool, rows or a slice."
     return type(parts)(*(x[keep] for x in parts))
 
 class Experience:
@@ -158,7 +163,8 @@ class Judging:
     def mean_reward(self, batch: Batch) -> Tensor:
         "(batch,) mean reward of the steps of each walk, on the CPU."
         walks = watch(self.env, batch, self.base)
-        return ((walks.of(self.judge.rewards(walks, self.config.bound)) * walks.active).sum(1) / walks.active.sum(1).clamp(min=1)).cpu()
+        reward = walks.of(self.judge.rewards(walks, alpha=self.config.alpha, bound=self.config.bound))
+        return ((reward * walks.active).sum(1) / walks.active.sum(1).clamp(min=1)).cpu()
 
     def state_dict(self) -> dict[str, Any]:
         "Weights and optimizer."
@@ -185,7 +191,9 @@ class Adversarial:
         self.env, self.config, self.updates, self.rng, self.generator = env, config, 0, rng, generator
         self.batches = ByHouse(env.world, data, houses=config.houses, each=config.each, rng=rng)
         self.experience = Experience(policy, env, data, config, relabel=relabel, rephrase=rephrase, rng=rng, generator=generator)
-        self.judging, self.actor = Judging(policy, env, config), SoftActorCritic(policy, config, warm=config.warm)
+        self.judging = Judging(policy, env, config)
+        self.actor = (SoftActorCritic(policy, config, warm=config.warm) if config.improvement == 'sac' else
+                      TreeImprovement(policy, env, config, moves=config.moves))
 
     def update(self) -> dict[str, float]:
         "Walk, relabel and admit, judge, improve: what each of them tells. A loss that is not finite raises FloatingPointError (`Descent.step`)."
@@ -194,9 +202,11 @@ class Adversarial:
         mixed, kind, weight = self.experience.gather(batch)
         kind, weight, walks = kind.to(self.env.device), weight.to(self.env.device), watch(self.env, mixed, self.judging.base)
         told |= self.judging.learn(walks, kind, weight)
-        asked = walks.first(int((kind != MISMATCHED).sum()))
-        reward = asked.of(self.judging.judge.rewards(asked, self.config.bound))
         self.updates += 1
+        c, judge = self.config, self.judging.judge
+        if c.improvement == 'tree': return told | self.actor.update(some_of(batch, slice(c.questions)), judge, self.judging.base, c.bound)
+        asked = walks.first(int((kind != MISMATCHED).sum()))
+        reward = asked.of(judge.rewards(asked, alpha=self.actor.alpha, bound=c.bound))
         return told | self.actor.update(asked, reward, kind[:len(reward)] == DEMONSTRATION)
 
     def state_dict(self) -> dict[str, Any]:

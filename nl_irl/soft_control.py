@@ -11,18 +11,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .batches import Batch
 from .descent import Descent, DescentConfig
-from .environment import STOP
-from .models.discriminator import Walks, lift, log_policy
+from .environment import STOP, Environment
+from .models.discriminator import Discriminator, Walks, lift, log_policy, watch
 from .models.policy import Policy
+from .routes import Routes, shortest_routes
 from .types import require
 
 # %% auto #0
-__all__ = ['soft_values', 'successors', 'expect', 'bellman', 'SoftConfig', 'starting_from', 'SoftActorCritic']
+__all__ = ['soft_values', 'successors', 'expect', 'mean_where', 'bellman', 'SoftConfig', 'starting_from', 'chase',
+           'SoftActorCritic', 'tree_walks', 'reach', 'TreeImprovement']
 
 # %% ../nbs/54_soft_control.ipynb #c004
 def soft_values(reward: Tensor, there: Tensor, *, discount: float, alpha: float = 1., tolerance: float = 1e-6, most: int = 10_000) -> tuple[Tensor, Tensor]:
@@ -49,6 +53,10 @@ def expect(log_pi: Tensor, x: Tensor) -> Tensor:
     "(..., action) -> (...), the mean of `x` under exp `log_pi`; what is not open does not count."
     return (log_pi.exp() * x.masked_fill(log_pi == -torch.inf, 0)).sum(-1)
 
+def mean_where(x: Tensor, where: Tensor) -> Tensor:
+    "() the mean of `x` where `where` says so, 0 where it never does."
+    return (x * where).sum() / where.sum().clamp(min=1)
+
 def bellman(reward: Tensor, value: Tensor, walks: Walks, discount: float) -> tuple[Tensor, Tensor]:
     "Targets (batch, time) from rewards and values (batch, time), and bool (batch, time) whether they are known."
     stop, later = walks.batch.action == STOP, lambda x: F.pad(x[:, 1:], (0, 1))
@@ -65,6 +73,7 @@ class SoftConfig(DescentConfig):
     entropy: float = 0.         # mean entropy of a step (nats) that the temperature is tuned to; 0: it stays
     follow: float = 0.02        # share of the critics that their targets take over in an update
     imitation: float = 0.       # weight of imitating demonstrations beside
+    patience: int = 0           # updates for which the policy waits while critics learn
 
     def __post_init__(self):
         super().__post_init__()
@@ -75,6 +84,11 @@ def starting_from(policy: Policy, warm: bool) -> Policy:
     other = copy.deepcopy(policy) if warm else Policy(policy.config).to(next(policy.parameters()).device)
     other.landmarks.load_state_dict(policy.landmarks.state_dict())
     return other
+
+@torch.no_grad()
+def chase(targets: nn.Module, critics: nn.Module, share: float) -> None:
+    "Let `targets` take over a `share` of `critics`."
+    for kept, new in zip(targets.parameters(), critics.parameters()): kept.lerp_(new, share)
 
 # %% ../nbs/54_soft_control.ipynb #c014
 class SoftActorCritic:
@@ -91,27 +105,21 @@ class SoftActorCritic:
         active, c = walks.active, self.config
         self.policy.train()
         log_pi = log_policy(self.policy, walks)
-        q = lambda nets: torch.stack([lift(net, walks) for net in nets]) + walks.prior
+        q = lambda nets: torch.stack([lift(net, walks) for net in nets]) + self.alpha * walks.prior
         with torch.no_grad(): value = expect(log_pi, q(self.targets).amin(0) - self.alpha * log_pi)
         aim, known = bellman(reward, value, walks, c.discount)
         judged = q(self.critics.train())
         share = torch.rand(2, len(active), 1, device=active.device) * known
         critic_loss = (share * (walks.of(judged) - aim) ** 2).sum() / share.sum().clamp(min=1e-6)
-        mean = lambda x, where: (x * where).sum() / where.sum().clamp(min=1)
-        terms = {'the policy loss': mean(expect(log_pi, self.alpha * log_pi - judged.detach().amin(0)), active)}
-        if c.imitation: terms['the imitation loss'] = -c.imitation * mean(walks.of(log_pi), active & demonstrated[:, None])
-        entropy = -mean(expect(log_pi, log_pi), active).item()
+        terms = {'the policy loss': mean_where(expect(log_pi, self.alpha * log_pi - judged.detach().amin(0)), active)}
+        if c.imitation: terms['the imitation loss'] = -c.imitation * mean_where(walks.of(log_pi), active & demonstrated[:, None])
+        entropy = -mean_where(expect(log_pi, log_pi), active).item()
         critic_gradient = self.critic_descent.step({'the critic loss': critic_loss})
-        gradient = self.actor_descent.step(terms)
+        gradient = self.actor_descent.step(terms) if self.critic_descent.updates > c.patience else 0.
         if c.entropy: self.alpha *= math.exp(c.critic_rate * (c.entropy - entropy))
-        self.chase()
-        return {'critic_loss': critic_loss.item(), 'policy_loss': terms['the policy loss'].item(), 'value': mean(value, active).item(), 'entropy': entropy,
-                'temperature': self.alpha, 'gradient': gradient, 'critic_gradient': critic_gradient}
-
-    @torch.no_grad()
-    def chase(self) -> None:
-        "Let the targets follow the critics by a step."
-        for kept, new in zip(self.targets.parameters(), self.critics.parameters()): kept.lerp_(new, self.config.follow)
+        chase(self.targets, self.critics, c.follow)
+        return {'critic_loss': critic_loss.item(), 'policy_loss': terms['the policy loss'].item(), 'value': mean_where(value, active).item(),
+                'entropy': entropy, 'temperature': self.alpha, 'gradient': gradient, 'critic_gradient': critic_gradient}
 
     def state_dict(self) -> dict[str, Any]:
         "Weights, optimizers and temperature."
@@ -122,3 +130,62 @@ class SoftActorCritic:
         "Go on from where `state_dict` was taken."
         for name in ('policy', 'critics', 'targets', 'actor_descent', 'critic_descent'): getattr(self, name).load_state_dict(state[name])
         self.alpha = state['alpha']
+
+# %% ../nbs/54_soft_control.ipynb #c020
+def tree_walks(routes: Routes, tokens: Tensor, degree: int) -> tuple[Batch, Tensor, Tensor]:
+    """The walks to all leaves of the trees `routes`, the (walk, time) node of each step, and (node, 1 + degree) where actions lead within the trees.
+
+    tokens: (question, word) of the questions that the trees answer. -1 stands for no step, and for no node.
+    """
+    leaf = np.flatnonzero(routes.leaf)
+    node, here = np.full((len(leaf), routes.depth.max() + 1), -1), leaf
+    for d in range(node.shape[1] - 1, -1, -1):
+        at = routes.depth[here] == d
+        node[at, d], here = here[at], np.where(at, routes.parent[here], here)
+    step = node >= 0
+    last = np.maximum.accumulate(np.where(step, node, 0), 1)
+    action = np.pad(np.where(step, routes.move[node] + 1, 0)[:, 1:], ((0, 0), (0, 1)))
+    there, child = np.full((len(routes.depth), 1 + degree), -1), np.flatnonzero(routes.depth > 0)
+    there[routes.parent[child], routes.move[child] + 1] = child
+    arrays = map(torch.as_tensor, (routes.viewpoint[last], routes.heading[last], action, np.where(step, action, -1)))
+    return Batch(tokens[torch.as_tensor(routes.question[leaf])], *arrays), torch.as_tensor(node), torch.as_tensor(there)
+
+def reach(log_pi: Tensor, there: Tensor, levels: np.ndarray) -> Tensor:
+    "(node,) how likely an agent that acts by `log_pi` (node, action) comes to each node of a tree; its levels begin at `levels`."
+    chance = torch.zeros(len(there), device=there.device).index_fill(0, torch.arange(levels[1], device=there.device), 1.)
+    for first, end in zip(levels[:-1].tolist(), levels[1:].tolist()):
+        node, action = (there[first:end] >= 0).nonzero(as_tuple=True)
+        chance = chance.index_add(0, there[first:end][node, action], chance[first:end][node] * log_pi[first:end][node, action].exp())
+    return chance
+
+# %% ../nbs/54_soft_control.ipynb #c021
+class TreeImprovement:
+    "Improves `policy`, in place, towards what is soft-optimal on the trees of shortest routes of at most `moves` moves."
+    def __init__(self, policy: Policy, env: Environment, config: SoftConfig, *, moves: int):
+        self.policy, self.env, self.config, self.moves, self.descent = policy, env, config, moves, Descent(policy.parameters(), config)
+
+    def update(self, batch: Batch, judge: Discriminator, base: Policy | None, bound: float) -> dict[str, float]:
+        "One step, from the starts and sentences of `batch` and the rewards by `judge`: cross-entropy and mean value of the starts. Errors: `Descent.step`."
+        routes = shortest_routes(self.env.world, batch.viewpoint[:, 0].numpy(), batch.heading[:, 0].numpy(), moves=self.moves)
+        walks, node, there = tree_walks(routes, batch.tokens, self.env.neighbor.shape[1])
+        walks, node, there = watch(self.env, walks, base), node.to(self.env.device), there.to(self.env.device)
+        reward = torch.empty(there.shape, device=there.device)
+        reward[node[walks.active]] = judge.rewards(walks, alpha=self.config.alpha, bound=bound)[walks.active]
+        reward[:, 1:] = reward[:, 1:].masked_fill(there[:, 1:] < 0, -torch.inf)
+        value, best = soft_values(reward, there, discount=self.config.discount, alpha=self.config.alpha)
+        often = torch.bincount(node[walks.active], minlength=len(value))
+        weight = (reach(best, there, routes.levels) / often)[node.clamp(min=0)] * walks.active
+        log_pi = log_policy(self.policy.train(), walks)
+        apart = -(best.exp()[node.clamp(min=0)] * log_pi.masked_fill(log_pi == -torch.inf, 0)).sum(-1)
+        loss = (weight * apart).sum() / weight.sum()
+        gradient = self.descent.step({'the policy loss': loss})
+        return {'policy_loss': loss.item(), 'value': value[:len(batch.tokens)].mean().item(), 'gradient': gradient}
+
+    def state_dict(self) -> dict[str, Any]:
+        "Weights and optimizer."
+        return {'policy': self.policy.state_dict(), 'descent': self.descent.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        "Go on from where `state_dict` was taken."
+        self.policy.load_state_dict(state['policy'])
+        self.descent.load_state_dict(state['descent'])

@@ -56,7 +56,7 @@ EXPERT = torch.full((6, 3), -torch.inf)
 for place in range(6): EXPERT[place, 2 if place < 2 else STOP if place == 2 else 1] = 0.
 
 
-def play(form, ends, rounds=300):
+def play(form, ends, rounds=200):
     "The policy's steps after so many rounds of a discriminator's step and a soft-optimal policy; without `ends` rewards are taken as they are."
     f, after, mean = torch.zeros(6, 3), torch.zeros(()), torch.zeros(6, 3)
     for k in range(rounds):
@@ -133,20 +133,21 @@ def learner(seed=0, data=DATA, dropout=0., relabel=say_where, **settings_):
 def one(batch, k=0): return Batch(*(x[k:k + 1] for x in batch))
 
 
-@pytest.mark.parametrize('form', ['airl', 'gail'])
-def test_a_weak_policy_improves_and_demonstrations_rank_first(form):
-    learning = learner(form=form, updates=120, rate=5e-3, critic_rate=1e-2, judge_rate=1e-2, follow=.2, ceiling=.95)
+@pytest.mark.parametrize('settings_', [dict(), dict(form='gail', alpha=.1)], ids=['airl', 'gail'])
+def test_a_weak_policy_improves_and_demonstrations_rank_first(settings_):
+    learning = learner(updates=60, rate=1e-2, judge_rate=1e-2, ceiling=.95, improvement='tree', moves=3, **settings_)
     asked = Questions(DATA.tokens, DATA.viewpoint[:, 0].numpy(), DATA.heading[:, 0].numpy())
     arrived = lambda: sum(p[-1] == goal for p, goal in zip(rollout(learning.actor.policy, ENV, asked, horizon=6).paths, DATA.viewpoint[:, -1].tolist()))
     before = arrived()
-    for _ in range(120): learning.update()
+    for _ in range(60): learning.update()
     wrong = mismatched(TOY, DATA, rng=np.random.default_rng(0))
-    assert before <= 2 and arrived() >= 5
+    assert before <= 2 and arrived() >= 4
     assert (learning.judging.mean_reward(DATA) > learning.judging.mean_reward(wrong)).all()
 
 
-def test_killed_and_resumed_it_goes_on_with_the_same_bits():
-    first, second = learner(0, dropout=.2), learner(1, dropout=.2)
+@pytest.mark.parametrize('improvement', ['sac', 'tree'])
+def test_killed_and_resumed_it_goes_on_with_the_same_bits(improvement):
+    first, second = (learner(seed, dropout=.2, improvement=improvement) for seed in (0, 1))
     for _ in range(4): first.update()
     tensors = {}
     layout = json.dumps(pack(first.state_dict(), tensors))
@@ -157,7 +158,7 @@ def test_killed_and_resumed_it_goes_on_with_the_same_bits():
     assert go_on(first) == go_on(second)
     ours, theirs = {}, {}
     assert json.dumps(pack(first.state_dict(), ours)) == json.dumps(pack(second.state_dict(), theirs)) and all(torch.equal(ours[k], theirs[k]) for k in ours)
-    other = learner(0, buffer=16)
+    other = learner(0, buffer=16, improvement=improvement)
     with pytest.raises(ValueError, match='buffer'): other.load_state_dict(first.state_dict())
 
 
@@ -199,6 +200,8 @@ def test_bad_demonstrations_and_settings_are_refused():
     with pytest.raises(ValueError, match='no demonstration'): learner(data=Batch(*(x[:0] for x in DATA)))
     with pytest.raises(ValueError, match=r'rows \[2\] have none'): learner(data=DATA._replace(tokens=DATA.tokens.index_fill(0, torch.tensor(2), 0)))
     with pytest.raises(ValueError, match='airl'): learner(form='wgan')
+    with pytest.raises(ValueError, match='tree'): learner(improvement='planning')
+    with pytest.raises(ValueError, match='imitation'): learner(improvement='tree', imitation=1.)
     with pytest.raises(ValueError, match='weights'): AdversarialConfig(mismatched=-1.)
     with pytest.raises(ValueError, match='begin'): AdmissionRule(begin=.5, full=.2)
     with pytest.raises(ValueError, match='came back'): learner(relabel=lambda walks: (one(walks), torch.zeros(1))).update()
@@ -212,7 +215,8 @@ def test_bad_demonstrations_and_settings_are_refused():
 def test_the_ring_keeps_the_newest_bit_for_bit():
     replay, rng = Replay(7, time=4, words=5), np.random.default_rng(0)
     for k in range(9):
-        some = Batch(*(x[:, :3] for x in (torch.randint(4, 9, (2, 3)), torch.full((2, 3), k), torch.zeros(2, 3), torch.ones(2, 3).long(), torch.ones(2, 3).long())))
+        ones = torch.ones(2, 3, dtype=torch.int64)
+        some = Batch(ones + 4, k * ones, torch.zeros(2, 3), ones, ones)
         replay.add(some, provenance(some, COMMANDED, k, log_pi=torch.tensor([-k, -k - .5])))
     assert sorted(replay.of.made.tolist()) == [5, 6, 6, 7, 7, 8, 8] and len(replay) == 7
     assert (replay.batch.viewpoint[:, 0] == replay.of.made).all()

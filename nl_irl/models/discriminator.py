@@ -91,8 +91,13 @@ class Discriminator(nn.Module):
     def __init__(self, body: Policy, form: str = 'airl'):
         super().__init__()
         require(form in ('airl', 'gail'), f"the form of a discriminator is 'airl' or 'gail', got {form!r}")
-        self.body, self.form, self.after = body.requires_grad_(True), form, nn.Parameter(torch.zeros(()))
+        self.body, self.form, self.ending = body.requires_grad_(True), form, nn.Parameter(torch.zeros(()))
         self.body.landmarks.requires_grad_(False)
+
+    @property
+    def after(self) -> Tensor:
+        "() the number of the state after STOP; one weight against thousands, so it takes larger steps."
+        return 30 * self.ending
 
     def forward(self, walks: Walks, log_pi: Tensor) -> Tensor:
         "(batch, time) logits that the steps taken are demonstrators'; log_pi: (batch, time) of the policy for them, which only AIRL reads."
@@ -100,9 +105,9 @@ class Discriminator(nn.Module):
         return f if self.form == 'gail' else f + walks.of(walks.prior) - log_pi
 
     @torch.no_grad()
-    def rewards(self, walks: Walks, bound: float = 5.) -> Tensor:
-        "(batch, time, 1 + degree) rewards of all open actions, the prior's logarithm included, by which going astray of it costs; -inf where there is none."
-        return step_reward(lift(self.body.eval(), walks), self.after, self.form, bound) + walks.prior
+    def rewards(self, walks: Walks, *, alpha: float = 1., bound: float = 5.) -> Tensor:
+        "(batch, time, 1 + degree) rewards of all open actions, with the prior's share at temperature `alpha`; -inf where an action is not open."
+        return step_reward(lift(self.body.eval(), walks), self.after, self.form, bound) + alpha * walks.prior
 
 # %% ../../nbs/47_discriminator.ipynb #c015
 def discriminator_loss(logit: Tensor, after: Tensor, walks: Walks, weight: Tensor, positive: Tensor, *, horizon: int, smoothing: float = 0.) -> Tensor:
