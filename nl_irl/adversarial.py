@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .batches import Batch
+from .batches import COMMANDED, DEMONSTRATION, KINDS, MISMATCHED, POSITIVE, RELABELLED, REPHRASED, Batch, some, stack
 from .descent import Descent
 from .environment import Environment
 from .models.discriminator import Discriminator, Walks, discriminator_loss, log_policy, watch
 from .models.policy import Policy
-from .replay import (COMMANDED, DEMONSTRATION, KINDS, MISMATCHED, POSITIVE, RELABELLED, REPHRASED, AdmissionRule, Provenance, Replay, admit,
-                           provenance, stack)
+from .replay import AdmissionRule, Replay, admit, provenance
 from .rollout import Questions, rollout
 from .route_irl import ByHouse, others_of
 from .soft_control import SoftActorCritic, SoftConfig, TreeImprovement, starting_from
@@ -30,8 +29,8 @@ from .worlds.tables import World, distance_between
 Label = Callable[[Batch], tuple[Batch, Tensor]]         # walks -> the same under other sentences, and (batch,) log p of those: -inf for none
 
 # %% auto #0
-__all__ = ['Label', 'AdversarialConfig', 'sample', 'apart', 'mismatched', 'mixture', 'accuracies', 'some_of', 'Experience',
-           'Judging', 'Adversarial']
+__all__ = ['Label', 'AdversarialConfig', 'sample', 'apart', 'mismatched', 'mixture', 'accuracies', 'Experience', 'Judging',
+           'Adversarial']
 
 # %% ../nbs/55_adversarial.ipynb #c004
 @dataclass(frozen=True)
@@ -100,10 +99,6 @@ def accuracies(logit: Tensor, walks: Walks, kind: Tensor) -> dict[str, float]:
     return {f'accuracy_{KINDS[k]}': a for k, a in of.items()} | {'accuracy': float(np.mean([np.mean(side) for side in sides if side]))}
 
 # %% ../nbs/55_adversarial.ipynb #c011
-def some_of(parts: Batch | Provenance, keep: Tensor | slice) -> Batch | Provenance:
-    "Those of the walks, or of their provenance, that `keep` says: (batch,) bool, rows or a slice."
-    return type(parts)(*(x[keep] for x in parts))
-
 class Experience:
     "Walks of all kinds under the demonstrations of a batch, and the buffer `replay` of the policy's; `relabel` and `rephrase`: None goes without."
     def __init__(self, policy: Policy, env: Environment, data: Batch, config: AdversarialConfig, *, relabel: Label | None = None, rephrase: Label | None = None,
@@ -126,7 +121,7 @@ class Experience:
         known = labelled.tokens.ne(0).reshape(*labelled.tokens.shape[:2], -1).any(-1).sum(1)
         of = provenance(labelled, RELABELLED, update, log_pi=log_pi, confidence=log_p.cpu() / known, reward=mean_reward(labelled))
         fit = admit(c.admission, self.replay, labelled, of, update / c.updates)
-        self.replay.add(some_of(labelled, fit), some_of(of, fit))
+        self.replay.add(some(labelled, fit), some(of, fit))
         return told | {'admitted': fit.float().mean().item()}
 
     def gather(self, batch: Batch) -> tuple[Batch, Tensor, Tensor]:
@@ -135,7 +130,7 @@ class Experience:
         kinds = {DEMONSTRATION: (batch, 1.)}
         if self.rephrase and c.rephrased:
             said, log_p = self.rephrase(batch)
-            kinds[REPHRASED] = some_of(said, torch.isfinite(log_p).cpu()), c.rephrased
+            kinds[REPHRASED] = some(said, torch.isfinite(log_p).cpu()), c.rephrased
         kinds |= {RELABELLED: (kept(RELABELLED), c.relabelled), COMMANDED: (kept(COMMANDED), 1.)}
         if c.mismatched: kinds[MISMATCHED] = mismatched(self.env.world, batch, rng=self.rng), c.mismatched
         return mixture(kinds)
@@ -204,7 +199,7 @@ class Adversarial:
         told |= self.judging.learn(walks, kind, weight)
         self.updates += 1
         c, judge = self.config, self.judging.judge
-        if c.improvement == 'tree': return told | self.actor.update(some_of(batch, slice(c.questions)), judge, self.judging.base, c.bound)
+        if c.improvement == 'tree': return told | self.actor.update(some(batch, slice(c.questions)), judge, self.judging.base, c.bound)
         asked = walks.first(int((kind != MISMATCHED).sum()))
         reward = asked.of(judge.rewards(asked, alpha=self.actor.alpha, bound=c.bound))
         return told | self.actor.update(asked, reward, kind[:len(reward)] == DEMONSTRATION)

@@ -5,7 +5,7 @@
 # %% ../nbs/59_appraisal.ipynb #c002
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from .rollout import Rollout
 from .routes import shortest_routes
 from .text import TextEncoder
 from .types import Episode, require
-from .worlds.tables import World, distance_between, headings_along
+from .worlds.tables import World, distance_between
 
 # %% auto #0
 __all__ = ['Truth', 'auc', 'calibration', 'Walked', 'along', 'demonstrated', 'ends_of', 'draw_some', 'other_instructions',
@@ -41,7 +41,7 @@ def calibration(logit: np.ndarray, truth: np.ndarray, bins: int = 10) -> dict[st
 
 # %% ../nbs/59_appraisal.ipynb #c007
 class Walked(NamedTuple):
-    "path: (walk, time) viewpoint rows, the last repeated.  length: (walk,) that count.  heading: (walk,) radians at the start.  told: (walk,) index of the sentence."
+    "path: (walk, time) viewpoint rows, the last repeated.  length: (walk,) that count.  heading: (walk,) radians at the start.  told: (walk,) whose sentence."
     path: np.ndarray
     length: np.ndarray
     heading: np.ndarray
@@ -124,8 +124,7 @@ def appraise(scorer: Scorer, env: Environment, episodes: Sequence[Episode], enco
              truth: Truth | None = None, rng: np.random.Generator) -> tuple[dict[str, float], pd.DataFrame]:
     """How well a reward tells right from wrong on `episodes`, of which a policy `tried` each once, in their order (`run_episodes` with a generator).
 
-    The numbers: `auc: ...` of each kind of pair; over the policy's walks correlation, brier and calibration_error; and the rewards, one row a walk, with columns
-    kind, id, reward and truth (nan for kinds whose truth is by construction).
+    The numbers: `auc: ...` of each kind of pair; over the policy's walks correlation, brier and calibration_error. And the rewards, one row a walk: kind, id, reward and truth (nan for kinds whose truth is by construction).
     """
     world, truth = env.world, truth or reached(env.world)
     tokens = torch.as_tensor(encoder.encode([e.task.text for e in episodes], 80), device=env.device)

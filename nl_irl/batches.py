@@ -17,10 +17,13 @@ from .types import Episode, require
 from .worlds.tables import World, headings_along
 
 # %% auto #0
-__all__ = ['KINDS', 'Batch', 'demonstrate', 'batch_of', 'put', 'batch_of_walks', 'joined', 'some', 'Batches']
+__all__ = ['KINDS', 'DEMONSTRATION', 'REPHRASED', 'RELABELLED', 'COMMANDED', 'MISMATCHED', 'POSITIVE', 'Batch', 'demonstrate',
+           'batch_of', 'put', 'batch_of_walks', 'padded', 'widened', 'trimmed', 'stack', 'some', 'Batches']
 
 # %% ../nbs/37_batches.ipynb #c003
-KINDS = ('demonstration', 'rephrased', 'relabelled')            # an expert's; in other words; a walk with the sentence that it fulfils
+KINDS = ('demonstration', 'rephrased', 'relabelled', 'commanded', 'mismatched')
+DEMONSTRATION, REPHRASED, RELABELLED, COMMANDED, MISMATCHED = range(len(KINDS))
+POSITIVE = 3                # kinds below it do what their instruction says
 
 class Batch(NamedTuple):
     """Trajectories as arrays, and what to do along them; `time` is the longest path, its STOP included.
@@ -66,17 +69,32 @@ def batch_of_walks(world: World, tokens: Tensor, path: np.ndarray, length: np.nd
     along = np.concatenate([heading[:, None], world.edge[path[:, :-1], slot, 0]], 1).astype(np.float32) * (np.arange(path.shape[1]) < length[:, None])
     return Batch(tokens, *map(torch.as_tensor, (path, along, action, np.where(np.arange(path.shape[1]) < length[:, None], action, -1))))
 
-def joined(*parts: Batch) -> Batch:
-    "The rows of all `parts`, padded to the longest sentence and path among them."
-    words, time = (max(shape[1] for shape in shapes) for shapes in zip(*((p.tokens.shape, p.action.shape) for p in parts)))
-    wide = lambda x, size, value=0: torch.nn.functional.pad(x, (0, 0) * (x.dim() - 2) + (0, size - x.shape[1]), value=value)
-    rows = [Batch(wide(p.tokens, words), torch.cat([p.viewpoint, p.viewpoint[:, -1:].expand(-1, time - p.viewpoint.shape[1])], 1),
-                  *(wide(x, time) for x in (p.heading, p.action)), wide(p.target, time, -1)) for p in parts]
-    return Batch(*map(torch.cat, zip(*rows)))
+def padded(x: Tensor, width: int, fill: float | None = 0) -> Tensor:
+    "(batch, some, ...) -> (batch, width, ...), with `fill` behind, or with its last entry where that is None; a `ValueError` if it is wider."
+    lack = width - x.shape[1]
+    require(lack >= 0, f'there is room for a width of {width}, got {x.shape[1]}')
+    more = x[:, -1:].expand(-1, lack, *x.shape[2:]) if fill is None else x.new_full((len(x), lack, *x.shape[2:]), fill)
+    return torch.cat([x, more], 1)
 
-def some(batch: Batch, rows: np.ndarray) -> Batch:
-    "The `rows` of `batch`."
-    return Batch(*(x[torch.as_tensor(rows)] for x in batch))
+def widened(batch: Batch, words: int, time: int) -> Batch:
+    "`batch` padded to so many words and steps."
+    return Batch(padded(batch.tokens, words), padded(batch.viewpoint, time, None), padded(batch.heading, time, None),
+                 padded(batch.action, time), padded(batch.target, time, -1))
+
+def trimmed(batch: Batch) -> Batch:
+    "`batch` without the words and steps that are padding in all of it."
+    known = batch.tokens.ne(0) if batch.tokens.dim() == 2 else batch.tokens.ne(0).any(-1)
+    words, steps = (int(x.sum(1).max()) if len(x) else 0 for x in (known, batch.target >= 0))
+    return Batch(batch.tokens[:, :words], *(x[:, :steps] for x in batch[1:]))
+
+def stack(*parts: Batch) -> Batch:
+    "All of `parts` as one batch."
+    words, steps = (max(p[k].shape[1] for p in parts) for k in (0, 1))
+    return Batch(*map(torch.cat, zip(*(widened(p, words, steps) for p in parts))))
+
+def some(parts: Any, keep: Any) -> Any:
+    "Those rows of a `Batch`, or another tuple of tensors, that `keep` says: indices, (batch,) bool or a slice."
+    return type(parts)(*(x[keep] for x in parts))
 
 # %% ../nbs/37_batches.ipynb #c009
 class Batches:

@@ -70,7 +70,8 @@ def world_of(run: Run, data: Path | str | None = None) -> Benchmark:
     require({'world', 'preset'} <= set(given), f'{run.folder}: config.json names no world and preset; it is no run of an experiment that can be opened')
     bench = load_benchmark(given['world'], preset=given['preset'], data=data or None)
     known, found = run.config.get('data', {}).get(bench.world.name), checksum(bench.world)
-    require(known in (None, found), f'{run.folder}: learned in a world {bench.world.name} of checksum {str(known)[:12]}, here it is {found[:12]}: give the data it was made of')
+    other = f'learned in a world {bench.world.name} of checksum {str(known)[:12]}, here it is {found[:12]}'
+    require(known in (None, found), f'{run.folder}: {other}; give the data that it was made of')
     return bench
 
 def open_run(run: Run, data: Path | str | None = None) -> Learned:

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from .adversarial import sample
-from .batches import Batch, batch_of_walks, joined, some
+from .batches import DEMONSTRATION, RELABELLED, REPHRASED, Batch, batch_of_walks, some, stack
 from .environment import Environment
 from .models.generator import GoalGenerator
 from .models.policy import Policy
 from .planning import chains
 from .relabel import Manner, relabel, rephrase
-from .replay import DEMONSTRATION, RELABELLED, REPHRASED, AdmissionRule, Replay, admit, provenance
+from .replay import AdmissionRule, Replay, admit, provenance
 from .routes import ON_THE_WAY, shortest_routes, some_of
 from .types import require
 from .worlds.tables import World
@@ -53,7 +53,7 @@ class PracticeConfig:
     admission: AdmissionRule = AdmissionRule(begin=0., full=0., most=0.7)
 
     def __post_init__(self):
-        require(0 <= self.rephrased <= 1 and min(self.walked, self.routes) >= 0 and self.tries > 0, f'needs a share rephrased, shares of 0 or more, tries, got {self}')
+        require(0 <= self.rephrased <= 1 and min(self.walked, self.routes) >= 0 and self.tries > 0, f'needs a share rephrased, shares, tries, got {self}')
         require(0 < self.least <= self.most, f'needs 0 < least <= most moves, got {self}')
 
 Label = Callable[[Batch, Tensor], tuple[Batch, Tensor]]     # walks and indices of LEVELS (walk,) -> the walks with sentences, and (walk,) their log p in nats
@@ -88,7 +88,7 @@ def practise(policy: Policy, tell: Label, say_again: Label, env: Environment, da
     walks = [sample(policy, env, some(data, part), horizon=horizon, generator=generator)[0] for part in np.split(rows, range(512, len(rows), 512)) if len(part)]
     if len(at): walks.append(random_routes(env.world, data.viewpoint[at, 0].numpy(), data.heading[at, 0].numpy(), (config.least, config.most), rng=rng))
     if walks:
-        walks = joined(*walks)
+        walks = stack(*walks)
         parts.append(told_of(tell, walks, level[torch.as_tensor(draw(len(walks.target) / len(level)))], config.admission))
         kinds.append(RELABELLED)
-    return joined(*parts), np.repeat(kinds, [len(p.target) for p in parts])
+    return stack(*parts), np.repeat(kinds, [len(p.target) for p in parts])

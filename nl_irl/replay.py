@@ -13,44 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .batches import Batch
+from .batches import RELABELLED, Batch, trimmed, widened
 from .environment import STOP
 from .types import require
 
-KINDS = ('demonstration', 'rephrased', 'relabelled', 'commanded', 'mismatched')
-DEMONSTRATION, REPHRASED, RELABELLED, COMMANDED, MISMATCHED = range(len(KINDS))
-POSITIVE = 3                # kinds below it do what their instruction says
-
 # %% auto #0
-__all__ = ['KINDS', 'DEMONSTRATION', 'REPHRASED', 'RELABELLED', 'COMMANDED', 'MISMATCHED', 'POSITIVE', 'padded', 'widened',
-           'trimmed', 'stack', 'number', 'same_walk', 'Provenance', 'provenance', 'Replay', 'AdmissionRule', 'share_at',
-           'admit']
+__all__ = ['number', 'same_walk', 'Provenance', 'provenance', 'Replay', 'AdmissionRule', 'share_at', 'admit']
 
 # %% ../nbs/53_replay.ipynb #c004
-def padded(x: Tensor, width: int, fill: float | None = 0) -> Tensor:
-    "(batch, some, ...) -> (batch, width, ...), with `fill` behind, or with its last entry where that is None; a `ValueError` if it is wider."
-    lack = width - x.shape[1]
-    require(lack >= 0, f'there is room for a width of {width}, got {x.shape[1]}')
-    more = x[:, -1:].expand(-1, lack, *x.shape[2:]) if fill is None else x.new_full((len(x), lack, *x.shape[2:]), fill)
-    return torch.cat([x, more], 1)
-
-def widened(batch: Batch, words: int, time: int) -> Batch:
-    "`batch` padded to so many words and steps."
-    return Batch(padded(batch.tokens, words), padded(batch.viewpoint, time, None), padded(batch.heading, time, None),
-                 padded(batch.action, time), padded(batch.target, time, -1))
-
-def trimmed(batch: Batch) -> Batch:
-    "`batch` without the words and steps that are padding in all of it."
-    known = batch.tokens.ne(0) if batch.tokens.dim() == 2 else batch.tokens.ne(0).any(-1)
-    words, steps = (int(x.sum(1).max()) if len(x) else 0 for x in (known, batch.target >= 0))
-    return Batch(batch.tokens[:, :words], *(x[:, :steps] for x in batch[1:]))
-
-def stack(*parts: Batch) -> Batch:
-    "All of `parts` as one batch."
-    words, steps = (max(p[k].shape[1] for p in parts) for k in (0, 1))
-    return Batch(*map(torch.cat, zip(*(widened(p, words, steps) for p in parts))))
-
-# %% ../nbs/53_replay.ipynb #c007
 def number(x: Tensor) -> Tensor:
     "(batch, ...) integers, or floats by their bits -> (batch,) int64 that tells rows apart; padding with 0 changes nothing."
     x = (x if not x.is_floating_point() else x.float().contiguous().view(torch.int32)).flatten(1).to(torch.int64)
@@ -64,7 +34,7 @@ def same_walk(batch: Batch) -> Tensor:
     start = torch.stack([batch.viewpoint[:, 0], (batch.heading[:, 0] % (2 * torch.pi) * 100).round().long()], 1)
     return number(torch.cat([start, batch.viewpoint * active + active], 1))
 
-# %% ../nbs/53_replay.ipynb #c010
+# %% ../nbs/53_replay.ipynb #c007
 class Provenance(NamedTuple):
     """Where walks came from, (walk,) each.
 
@@ -88,7 +58,7 @@ def provenance(batch: Batch, kind: int, made: int, *, log_pi: Tensor | float = 0
     return Provenance(whole(kind), whole(made), *(x.float().cpu() if isinstance(x, Tensor) else real(x) for x in (log_pi, confidence, reward, weight)),
                       same_walk(batch), number(batch.tokens))
 
-# %% ../nbs/53_replay.ipynb #c012
+# %% ../nbs/53_replay.ipynb #c009
 class Replay:
     "Up to `size` walks of at most `time` steps under sentences of at most `words` words, `vectors` wide if they are vectors; on the CPU."
     def __init__(self, size: int, *, time: int, words: int = 80, vectors: int = 0):
@@ -128,7 +98,7 @@ class Replay:
         for kept, new in zip((*self.batch, *self.of), (*state['batch'], *state['of'])): kept.copy_(new)
         self.added = state['added']
 
-# %% ../nbs/53_replay.ipynb #c015
+# %% ../nbs/53_replay.ipynb #c012
 @dataclass(frozen=True)
 class AdmissionRule:
     "Which relabelled walks become positives."

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .batches import KINDS, Batch
+from .batches import KINDS, Batch, some, trimmed
 from .descent import Descent, DescentConfig
 from .environment import Environment
 from .models.policy import Policy
@@ -39,12 +39,9 @@ class ByHouse:
 
     def draw(self) -> tuple[Batch, np.ndarray]:
         "The next batch, trimmed to its longest sentence and path, and (batch,) which of the data it is."
-        some = self.rng.choice(len(self.rows), min(self.houses, len(self.rows)), replace=False, p=self.share)
-        chosen = np.concatenate([self.rng.permutation(self.rows[s])[:self.each] for s in some])
-        rows = torch.as_tensor(chosen)
-        tokens, steps = self.data.tokens[rows], (self.data.target[rows] >= 0).sum(1).max()
-        known = tokens.ne(0) if tokens.dim() == 2 else tokens.ne(0).any(-1)
-        return Batch(tokens[:, :known.sum(1).max()], *(x[rows, :steps] for x in self.data[1:])), chosen
+        houses = self.rng.choice(len(self.rows), min(self.houses, len(self.rows)), replace=False, p=self.share)
+        chosen = np.concatenate([self.rng.permutation(self.rows[h])[:self.each] for h in houses])
+        return trimmed(some(self.data, chosen)), chosen
 
 # %% ../nbs/51_route_irl.ipynb #c007
 RIVALS = ('another route', 'cut short', 'policy')
@@ -66,7 +63,7 @@ class RouteIRLConfig(DescentConfig):
 
     @property
     def weights(self) -> np.ndarray:
-        "(kind,) the weight of each of `KINDS`."
+        "(kind,) the weight of each of the first three of `KINDS`, which do what their instructions say."
         return np.array([1, self.rephrased, self.relabelled], np.float32)
 
 # %% ../nbs/51_route_irl.ipynb #c008
@@ -126,7 +123,7 @@ def weighted(values: Tensor, weight: Tensor) -> Tensor:
     return (values * weight).sum() / weight.sum().clamp(min=1e-8)
 
 def route_losses(judged: Tensor, met: Contest, weight: np.ndarray, config: RouteIRLConfig) -> tuple[dict[str, Tensor], dict[str, float]]:
-    "The terms of the loss, and how often each sort of rival was told apart, from the rewards `judged` (node,) of a contest of positives with `weight` (batch,)."
+    "The terms of the loss, and how often each sort of rival was told apart, by the rewards `judged` (node,) of a contest of positives with `weight` (batch,)."
     put = lambda x: torch.as_tensor(x, device=judged.device)
     whose, pair, weight = put(met.routes.question[met.rival]), put(met.pair), put(weight)
     mine, other, wrong = (judged[put(x)] for x in (met.mine, met.other, met.rival))

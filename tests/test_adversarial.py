@@ -10,13 +10,13 @@ import torch
 from torch.nn import functional as F
 
 from nl_irl.adversarial import Adversarial, AdversarialConfig, mismatched, sample
-from nl_irl.batches import Batch, batch_of
+from nl_irl.batches import COMMANDED, RELABELLED, Batch, batch_of, stack
 from nl_irl.benchmarks import load_benchmark, settings
 from nl_irl.environment import STOP, Environment
 from nl_irl.language.sentences import sentence
 from nl_irl.models.discriminator import PAY, Walks, lift, log_policy, step_reward, watch
 from nl_irl.models.policy import Policy, PolicyConfig
-from nl_irl.replay import COMMANDED, RELABELLED, AdmissionRule, Replay, admit, provenance, stack
+from nl_irl.replay import AdmissionRule, Replay, admit, provenance
 from nl_irl.rollout import Questions, rollout
 from nl_irl.soft_control import bellman, soft_values, successors
 from nl_irl.text import UNKNOWN, build_vocabulary
