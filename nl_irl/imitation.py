@@ -60,6 +60,7 @@ class ImitationConfig(DescentConfig):
         super().__post_init__()
         require(0 < self.checks <= self.updates and self.batch > 0 and 0 <= self.student <= 1, f'needs 0 < checks <= updates, a batch, a share, got {self}')
 
+# %% ../nbs/50_imitation.ipynb #c011
 class Imitation:
     """Learning of `data` into `policy`, in place: behaviour cloning (Pomerleau 1991) and student forcing in turn.
 

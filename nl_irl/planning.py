@@ -203,7 +203,7 @@ def search(policy: Policy, scorer: Scorer, env: Environment, asked: Questions, *
 def guided(policy: Policy, scorer: Scorer, env: Environment, asked: Questions, *, weight: float, horizon: int, revisit: float = 1.) -> list[np.ndarray]:
     """For each question the viewpoint rows of a greedy walk by the logits of `policy` and `weight` times the advice of `scorer`.
 
-    STOP gets the score of the way so far; each move, where `env` has lookahead, that of the way that ends with it, if over 0. A visit to where the agent has been
+    STOP gets the score of the way so far; each move, where `env` has lookahead, that of the way that ends with it, if over 0. A visit to where it has been
     costs `revisit` logits, as in `rollout`.
     """
     world, path, length, live = env.world, np.repeat(asked.start[:, None], horizon + 1, 1), np.ones(len(asked.start), np.int64), np.ones(len(asked.start), bool)

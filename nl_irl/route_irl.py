@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from .batches import KINDS, Batch, some, trimmed
 from .descent import Descent, DescentConfig
-from .environment import Environment
+from .environment import STOP, Environment
 from .models.policy import Policy
 from .models.reward import RouteReward
 from .rollout import Questions, rollout
@@ -26,7 +26,7 @@ from .worlds.tables import World, distance_between
 
 # %% auto #0
 __all__ = ['RIVALS', 'Walked', 'ByHouse', 'RouteIRLConfig', 'others_of', 'Contest', 'contest', 'log_share', 'weighted',
-           'route_losses', 'RouteIRL']
+           'route_losses', 'walk', 'RouteIRL']
 
 # %% ../nbs/51_route_irl.ipynb #c004
 class ByHouse:
@@ -134,6 +134,12 @@ def route_losses(judged: Tensor, met: Contest, weight: np.ndarray, config: Route
     return terms, {f'told_from/{name}': told.float().mean().item() for name, told in beaten.items() if len(told)}
 
 # %% ../nbs/51_route_irl.ipynb #c015
+def walk(policy: Policy, env: Environment, batch: Batch, *, horizon: int, generator: torch.Generator) -> Walked:
+    "What `policy` does under the sentences of `batch`, actions drawn with `generator`."
+    asked = Questions(batch.tokens.to(env.device), batch.viewpoint[:, 0].numpy(), batch.heading[:, 0].numpy())
+    done = rollout(policy, env, asked, horizon=horizon, generator=generator)
+    return done.viewpoint.numpy(), 1 + (done.active & (done.action != STOP)).sum(1).numpy()
+
 class RouteIRL:
     """Learning of a `reward` from positives `data`, in place: maximum-entropy IRL (Ziebart et al. 2008, eq. 4) over explicit routes.
 
@@ -149,18 +155,12 @@ class RouteIRL:
         self.batches = ByHouse(env.world, data, houses=config.houses, each=config.each, rng=rng)
         self.descent = Descent(reward.parameters(), config)
 
-    def sample(self, batch: Batch) -> Walked | None:
-        "What the policy does under the sentences of `batch`."
-        if self.policy is None: return None
-        asked = Questions(batch.tokens.to(self.env.device), batch.viewpoint[:, 0].numpy(), batch.heading[:, 0].numpy())
-        done = rollout(self.policy, self.env, asked, horizon=self.horizon, generator=self.generator)
-        return done.viewpoint.numpy(), 1 + (done.active & (done.action != 0)).sum(1).numpy()
-
     def update(self) -> dict[str, float]:
         "One step: its losses (nats), and how often positives of each kind, and each sort of rival, were told apart. Errors: `Descent.step`."
         batch, rows = self.batches.draw()
         batch, kind = batch._replace(tokens=batch.tokens[:, :self.config.words]), self.kind[rows]
-        met = contest(self.env.world, batch, self.config, walked=self.sample(batch), rng=self.rng)
+        walked = self.policy and walk(self.policy, self.env, batch, horizon=self.horizon, generator=self.generator)
+        met = contest(self.env.world, batch, self.config, walked=walked, rng=self.rng)
         self.reward.train()
         judged = self.reward(self.reward.listen(batch.tokens.to(self.env.device)), self.env, met.routes)
         terms, told = route_losses(judged, met, self.config.weights[kind], self.config)
