@@ -124,8 +124,8 @@ def appraise(scorer: Scorer, env: Environment, episodes: Sequence[Episode], enco
              truth: Truth | None = None, rng: np.random.Generator) -> tuple[dict[str, float], pd.DataFrame]:
     """How well a reward tells right from wrong on `episodes`, of which a policy `tried` each once, in their order (`run_episodes` with a generator).
 
-    The numbers: `auc: ...` of each kind of pair; over the policy's walks correlation, brier and calibration_error. And the rewards, one row a walk: kind, id, reward
-    and truth (nan for kinds whose truth is by construction).
+    The numbers: `auc: ...` of each kind of pair; over the policy's walks correlation, brier and calibration_error. And the rewards, a row a walk: kind, id,
+    reward and truth (nan for kinds whose truth is by construction).
     """
     world, truth = env.world, truth or reached(env.world)
     tokens = torch.as_tensor(encoder.encode([e.task.text for e in episodes], 80), device=env.device)

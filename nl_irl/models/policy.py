@@ -52,7 +52,7 @@ class Sentence(NamedTuple):
     known: Tensor
 
 class Listener(nn.Module):
-    "tokens (batch, word) int64, or (batch, word, vectors) float -> the context, embedding and known of a `Sentence`; with `marks` it reads their landmarks too."
+    "tokens (batch, word) int64, or (batch, word, vectors) float -> the context, embedding and known of a `Sentence`; with `marks` it reads landmarks too."
     def __init__(self, config: PolicyConfig, marks: bool = False):
         super().__init__()
         reads = config.word_width + marks * config.landmark_width
