@@ -140,6 +140,7 @@ def walk(policy: Policy, env: Environment, batch: Batch, *, horizon: int, genera
     done = rollout(policy, env, asked, horizon=horizon, generator=generator)
     return done.viewpoint.numpy(), 1 + (done.active & (done.action != STOP)).sum(1).numpy()
 
+# %% ../nbs/51_route_irl.ipynb #c016
 class RouteIRL:
     """Learning of a `reward` from positives `data`, in place: maximum-entropy IRL (Ziebart et al. 2008, eq. 4) over explicit routes.
 
