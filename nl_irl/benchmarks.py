@@ -77,7 +77,7 @@ class Settings:
     speaking: SpeakingConfig
     adversarial: AdversarialConfig
     practice: Mapping[str, float]       # fields of `PracticeConfig`
-    planning: Mapping[str, float]       # sure (a logit) and metres of a search; weights of speaker and log_pi beside the reward
+    planning: Mapping[str, float]       # sure (a logit) and metres of a search; weights beside the reward of speaker and log_pi, and of the reward as eyes
     horizon: int                        # the most actions that an agent takes
     minimum: int                        # how often training must say a word for it to be known
     mirror: bool                        # whether demonstrations come with their mirror images
