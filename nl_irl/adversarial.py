@@ -20,7 +20,7 @@ from .environment import Environment
 from .models.discriminator import Discriminator, Walks, discriminator_loss, log_policy, watch
 from .models.policy import Policy
 from .replay import AdmissionRule, Replay, admit, provenance
-from .rollout import Questions, rollout
+from .rollout import asked_by, rollout
 from .route_irl import ByHouse, others_of
 from .soft_control import SoftActorCritic, SoftConfig, TreeImprovement, starting_from
 from .types import require
@@ -68,8 +68,7 @@ class AdversarialConfig(SoftConfig):
 # %% ../nbs/55_adversarial.ipynb #c006
 def sample(policy: Policy, env: Environment, batch: Batch, *, horizon: int, generator: torch.Generator) -> tuple[Batch, Tensor]:
     "Walks of `policy` under the sentences of `batch`, from its starts, and (batch,) their log pi; targets are the actions taken."
-    asked = Questions(batch.tokens.to(env.device), batch.viewpoint[:, 0].numpy(), batch.heading[:, 0].numpy())
-    done = rollout(policy, env, asked, horizon=horizon, generator=generator)
+    done = rollout(policy, env, asked_by(env, batch), horizon=horizon, generator=generator)
     log_pi = done.probability.gather(-1, done.action[..., None])[..., 0].log().where(done.active, 0).sum(1)
     return Batch(batch.tokens, done.viewpoint[:, :-1], done.heading[:, :-1], done.action, done.action.where(done.active, -1)), log_pi
 

@@ -17,14 +17,15 @@ from .environment import Environment
 from .metrics import pad
 from .planning import Scorer, scores_of
 from .rollout import Rollout
-from .routes import shortest_routes
+from .route_irl import others_of
+from .routes import best_of, shortest_routes
 from .text import TextEncoder
 from .types import Episode, require
 from .worlds.tables import World, distance_between
 
 # %% auto #0
-__all__ = ['Truth', 'auc', 'calibration', 'Walked', 'along', 'demonstrated', 'ends_of', 'draw_some', 'other_instructions',
-           'other_routes', 'cut_short', 'gone_on', 'reached', 'rewards_of', 'appraise', 'correlation']
+__all__ = ['Truth', 'auc', 'calibration', 'Pairs', 'along', 'demonstrated', 'ends_of', 'other_instructions', 'other_routes',
+           'cut_short', 'gone_on', 'reached', 'rewards_of', 'appraise', 'correlation']
 
 # %% ../nbs/59_appraisal.ipynb #c004
 def auc(right: np.ndarray, wrong: np.ndarray) -> float:
@@ -40,58 +41,47 @@ def calibration(logit: np.ndarray, truth: np.ndarray, bins: int = 10) -> dict[st
     return {'brier': float(np.mean((p - truth) ** 2)), 'calibration_error': float(gap.sum() / len(p))}
 
 # %% ../nbs/59_appraisal.ipynb #c007
-class Walked(NamedTuple):
+class Pairs(NamedTuple):
     "path: (walk, time) viewpoint rows, the last repeated.  length: (walk,) that count.  heading: (walk,) radians at the start.  told: (walk,) whose sentence."
     path: np.ndarray
     length: np.ndarray
     heading: np.ndarray
     told: np.ndarray
 
-def along(paths: Sequence[np.ndarray], heading: np.ndarray, told: np.ndarray) -> Walked:
+def along(paths: Sequence[np.ndarray], heading: np.ndarray, told: np.ndarray) -> Pairs:
     "`paths` under the sentences `told` (walk,), each of which begins with its `heading` (walk,)."
-    return Walked(*pad([np.asarray(p) for p in paths]), np.asarray(heading, np.float32), np.asarray(told))
+    return Pairs(*pad([np.asarray(p) for p in paths]), np.asarray(heading, np.float32), np.asarray(told))
 
-def demonstrated(world: World, episodes: Sequence[Episode]) -> Walked:
+def demonstrated(world: World, episodes: Sequence[Episode]) -> Pairs:
     "The demonstrations themselves."
     return along([world.rows(e.path) for e in episodes], np.array([e.task.heading for e in episodes]), np.arange(len(episodes)))
 
 # %% ../nbs/59_appraisal.ipynb #c008
-def ends_of(walked: Walked) -> np.ndarray:
+def ends_of(walked: Pairs) -> np.ndarray:
     "(walk,) the viewpoint rows where they end."
     return walked.path[np.arange(len(walked.path)), walked.length - 1]
 
-def draw_some(fits: np.ndarray, count: int, *, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    "Of (row, option) bool up to `count` options of each row that fit, by chance: (pair,) rows and (pair,) options."
-    lot = np.where(fits, rng.random(fits.shape), np.inf)
-    chosen = np.argsort(lot, axis=1)[:, :count]
-    row, nth = np.nonzero(np.isfinite(np.take_along_axis(lot, chosen, 1)))
-    return row, chosen[row, nth]
-
-def other_instructions(world: World, walked: Walked, *, count: int = 5, rng: np.random.Generator) -> Walked:
-    "Each trajectory under up to `count` instructions of its house whose goals lie three metres or more from its own."
-    end = ends_of(walked)
-    metres = distance_between(world, end[:, None], end)
-    row, other = draw_some(np.isfinite(metres) & (metres >= 3), count, rng=rng)
-    return Walked(walked.path[row], walked.length[row], walked.heading[row], walked.told[other])
+def other_instructions(world: World, walked: Pairs, *, count: int = 5, rng: np.random.Generator) -> Pairs:
+    "Each trajectory under up to `count` instructions of its house whose goals lie over three metres from its own."
+    row, other = others_of(world, ends_of(walked), count, rng=rng)
+    return Pairs(walked.path[row], walked.length[row], walked.heading[row], walked.told[other])
 
 # %% ../nbs/59_appraisal.ipynb #c009
-def other_routes(world: World, walked: Walked, *, moves: int, count: int = 5, rng: np.random.Generator) -> Walked:
+def other_routes(world: World, walked: Pairs, *, moves: int, count: int = 5, rng: np.random.Generator) -> Pairs:
     "For each trajectory up to `count` shortest routes from its start, of at most `moves` moves, that end three metres or more from its end."
     trees = shortest_routes(world, walked.path[:, 0], walked.heading, moves=moves)
     wrong = distance_between(world, trees.viewpoint, ends_of(walked)[trees.question]) >= 3
-    order = np.lexsort((np.where(wrong, rng.random(len(wrong)), 2), trees.question))
-    rank = np.arange(len(order)) - np.searchsorted(trees.question[order], trees.question[order])
-    some = order[(rank < count) & wrong[order]]
+    some = np.flatnonzero(best_of(np.where(wrong, rng.random(len(wrong)), -np.inf), trees, count))
     whose = trees.question[some]
     return along([np.array(trees.path(n)) for n in some], walked.heading[whose], walked.told[whose])
 
-def cut_short(world: World, walked: Walked) -> Walked:
+def cut_short(world: World, walked: Pairs) -> Pairs:
     "Each trajectory without its last moves: as many as it takes to end three metres or more from where it ended."
     far = (distance_between(world, walked.path, ends_of(walked)[:, None]) >= 3) & (np.arange(walked.path.shape[1]) < walked.length[:, None])
     some = np.flatnonzero(far.any(1))
-    return Walked(walked.path[some], far.shape[1] - far[some, ::-1].argmax(1), walked.heading[some], walked.told[some])
+    return Pairs(walked.path[some], far.shape[1] - far[some, ::-1].argmax(1), walked.heading[some], walked.told[some])
 
-def gone_on(world: World, walked: Walked, *, rng: np.random.Generator) -> Walked:
+def gone_on(world: World, walked: Pairs, *, rng: np.random.Generator) -> Pairs:
     "Each trajectory with more moves, never straight back, until it is three metres or more from where it ended; those that can't are left out."
     paths = []
     for path, n, end in zip(walked.path, walked.length, ends_of(walked)):
@@ -111,7 +101,7 @@ def reached(world: World) -> Truth:
     "Truth where there is no checker: the walk ends less than three metres from the goal."
     return lambda episode, path: bool(distance_between(world, path[-1], world.index[episode.goal]) < 3)
 
-def rewards_of(scorer: Scorer, env: Environment, tokens: torch.Tensor, walked: Walked, *, batch: int = 256) -> np.ndarray:
+def rewards_of(scorer: Scorer, env: Environment, tokens: torch.Tensor, walked: Pairs, *, batch: int = 256) -> np.ndarray:
     "(walk,) what `scorer` gives each walk under its sentence of `tokens` (episode, word)."
     parts = (slice(k, k + batch) for k in range(0, len(walked.told), batch))
     with torch.no_grad():

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from .batches import Batch, Batches, put
 from .descent import Descent, DescentConfig
-from .environment import Environment, State, observe
+from .environment import Environment
 from .models.policy import Policy
-from .rollout import Questions, rollout, taken
+from .rollout import asked_by, rollout, seen_along
 from .types import require
 from .worlds.tables import next_move
 
@@ -29,18 +29,14 @@ __all__ = ['imitation_loss', 'follow', 'ImitationConfig', 'Imitation']
 def imitation_loss(policy: Policy, env: Environment, batch: Batch) -> tuple[Tensor, Tensor]:
     "Mean of -log pi(target) over all steps (nats), and the share of steps whose likeliest action is the target."
     batch = put(batch, env.device)
-    still = torch.zeros_like(batch.heading)
-    seen = observe(env, State(batch.viewpoint, batch.heading, still, still.bool()))
-    came = F.pad(taken(seen, batch.action)[:, :-1], (0, 0, 1, 0))
-    logits = policy(policy.listen(batch.tokens), seen, came).logits
+    logits = policy(policy.listen(batch.tokens), *seen_along(env, batch.viewpoint, batch.heading, batch.action)).logits
     loss = F.cross_entropy(logits.flatten(0, 1), batch.target.flatten(), ignore_index=-1)
     return loss, (logits.argmax(-1) == batch.target)[batch.target >= 0].float().mean()
 
 # %% ../nbs/50_imitation.ipynb #c006
 def follow(policy: Policy, env: Environment, batch: Batch, *, horizon: int, generator: torch.Generator) -> Batch:
     "What `policy` does when it is told the sentences of `batch`, actions drawn with `generator`; targets lead to the demonstrations' ends."
-    done = rollout(policy, env, Questions(batch.tokens.to(env.device), batch.viewpoint[:, 0].numpy(), batch.heading[:, 0].numpy()),
-                   horizon=horizon, generator=generator)
+    done = rollout(policy, env, asked_by(env, batch), horizon=horizon, generator=generator)
     here = done.viewpoint[:, :-1]
     goal = batch.viewpoint[:, -1:].expand_as(here)
     target = torch.as_tensor(next_move(env.world, here.numpy().ravel(), goal.numpy().ravel()) + 1).view(here.shape)      # 0, STOP, at the goal

@@ -13,11 +13,11 @@ import torch
 from scipy.special import log_softmax
 from torch import Tensor
 
-from .environment import STOP, Environment, State, observe, rows
+from .environment import STOP, Environment, rows
 from .models.landmarks import Landmarks
 from .models.policy import Policy
 from .models.reward import RouteReward
-from .rollout import Questions, taken
+from .rollout import Questions, seen_along, visits
 from .routes import Routes, best_of, branches, shortest_routes, walks
 from .worlds.tables import World
 
@@ -64,9 +64,8 @@ def by_policy(policy: Policy, env: Environment) -> Scorer:
         here, heading = put(routes.viewpoint[node]), put(routes.heading[node])
         moves = np.pad(routes.move[node[:, 1:]] + 1, ((0, 0), (0, 1)))
         action = put(moves * (np.arange(node.shape[1]) < routes.depth[node[:, -1:]]))
-        seen = observe(env, State(here, heading, torch.zeros_like(heading), torch.zeros_like(here, dtype=torch.bool)))
-        came = torch.nn.functional.pad(taken(seen, action)[:, :-1], (0, 0, 1, 0))
-        logits = policy(policy.listen(tokens.index_select(0, put(routes.question[node[:, 0]]))), seen, came).logits.log_softmax(-1)
+        told = policy.listen(tokens.index_select(0, put(routes.question[node[:, 0]])))
+        logits = policy(told, *seen_along(env, here, heading, action)).logits.log_softmax(-1)
         along = torch.nn.functional.pad(logits.gather(-1, action[..., None])[..., 0].cumsum(1)[:, :-1], (1, 0)) + logits[..., STOP]
         real = put(np.arange(node.shape[1]) < length[:, None])                     # a node that leaves share gets the same from each
         return along.new_zeros(len(routes.depth)).index_copy(0, put(node)[real], along[real])
@@ -129,10 +128,8 @@ def next_actions(policy: Policy, env: Environment, tokens: Tensor, path: np.ndar
     put, row = lambda x: torch.as_tensor(x, device=env.device), np.arange(len(path))
     hit = (env.world.neighbor[path[:, :-1]] == path[:, 1:, None]).argmax(-1)                     # (question, time - 1)
     along = np.concatenate([heading[:, None], env.world.edge[path[:, :-1], hit, 0]], 1).astype(np.float32)
-    here, facing = put(path), put(along)
-    seen = observe(env, State(here, facing, torch.zeros_like(facing), torch.zeros_like(here, dtype=torch.bool)))
-    came = torch.nn.functional.pad(taken(seen, put(np.pad(hit + 1, ((0, 0), (0, 1)))))[:, :-1], (0, 0, 1, 0))
-    return policy(policy.listen(tokens), seen, came).logits[put(row), put(length - 1)].cpu().numpy()
+    action = np.pad(hit + 1, ((0, 0), (0, 1)))
+    return policy(policy.listen(tokens), *seen_along(env, put(path), put(along), put(action))).logits[put(row), put(length - 1)].cpu().numpy()
 
 # %% ../nbs/49_planning.ipynb #c016
 def way(parent: np.ndarray, depth: np.ndarray, a: int, b: int) -> list[int]:
@@ -213,7 +210,7 @@ def guided(policy: Policy, scorer: Scorer, env: Environment, asked: Questions, *
         so_far, heading, tokens = path[at, :t + 1], asked.heading[at], asked.tokens[torch.as_tensor(at, device=env.device)]
         logits = next_actions(policy, env, tokens, so_far, length[at], heading)
         there = world.neighbor[so_far[:, -1]]                                                     # (question, degree)
-        logits[:, 1:] -= revisit * (there[..., None] == so_far[:, None]).sum(-1)
+        logits[:, 1:] -= revisit * visits(env, torch.as_tensor(so_far, device=env.device)).cpu().numpy()
         logits[:, 0] += weight * scores_of(scorer, world, tokens, so_far, length[at], heading)
         if env.lookahead:
             q, slot = np.nonzero(there >= 0)

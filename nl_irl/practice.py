@@ -25,7 +25,7 @@ from .types import require
 from .worlds.tables import World
 
 # %% auto #0
-__all__ = ['Label', 'random_routes', 'PracticeConfig', 'by_generator', 'told_of', 'practise']
+__all__ = ['Telling', 'random_routes', 'PracticeConfig', 'by_generator', 'told_of', 'practise']
 
 # %% ../nbs/64_practice.ipynb #c004
 def random_routes(world: World, start: np.ndarray, heading: np.ndarray, moves: tuple[int, int], *, rng: np.random.Generator) -> Batch:
@@ -56,15 +56,15 @@ class PracticeConfig:
         require(0 <= self.rephrased <= 1 and min(self.walked, self.routes) >= 0 and self.tries > 0, f'needs a share rephrased, shares, tries, got {self}')
         require(0 < self.least <= self.most, f'needs 0 < least <= most moves, got {self}')
 
-Label = Callable[[Batch, Tensor], tuple[Batch, Tensor]]     # walks and indices of LEVELS (walk,) -> the walks with sentences, and (walk,) their log p in nats
+Telling = Callable[[Batch, Tensor], tuple[Batch, Tensor]]     # walks and indices of LEVELS (walk,) -> the walks with sentences, and (walk,) their log p in nats
 
-def by_generator(goals: GoalGenerator, env: Environment, config: PracticeConfig, *, generator: torch.Generator) -> tuple[Label, Label]:
+def by_generator(goals: GoalGenerator, env: Environment, config: PracticeConfig, *, generator: torch.Generator) -> tuple[Telling, Telling]:
     "How `goals` tells of walks, and how it puts demonstrations in other words."
     how = Manner('sampled', latent='sample', top_p=.9)
     return (lambda walks, level: relabel(goals, env, walks, level=level, how=how, generator=generator),
             lambda shown, level: rephrase(goals, env, shown, level=level, tries=config.tries, generator=generator))
 
-def told_of(tell: Label, walks: Batch, level: Tensor, rule: AdmissionRule) -> Batch:
+def told_of(tell: Telling, walks: Batch, level: Tensor, rule: AdmissionRule) -> Batch:
     "Those of `walks` that `rule` admits, with what `tell` says of them at their `level` (walk,)."
     if not len(walks.target): return walks
     said, nats = tell(walks, level)
@@ -72,7 +72,7 @@ def told_of(tell: Label, walks: Batch, level: Tensor, rule: AdmissionRule) -> Ba
     return some(said, np.flatnonzero(admit(rule, Replay(1, time=said.action.shape[1], words=said.tokens.shape[1]), said, of, 1.)))
 
 # %% ../nbs/64_practice.ipynb #c008
-def practise(policy: Policy, tell: Label, say_again: Label, env: Environment, data: Batch, level: Tensor, config: PracticeConfig, *, horizon: int,
+def practise(policy: Policy, tell: Telling, say_again: Telling, env: Environment, data: Batch, level: Tensor, config: PracticeConfig, *, horizon: int,
              rng: np.random.Generator, generator: torch.Generator) -> tuple[Batch, np.ndarray]:
     """Demonstrations `data`, some of them said again, and walks of `policy` under their instructions that are told of; and (row,) indices into KINDS.
 

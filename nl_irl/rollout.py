@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .environment import STOP, Environment, Observation, observe, rows, step
+from .batches import Batch
+from .environment import STOP, Environment, Observation, State, observe, rows, step
 from .models.policy import GEOMETRY, Policy
 from .text import TextEncoder
 from .types import Task
 
 # %% auto #0
-__all__ = ['Questions', 'questions', 'Rollout', 'taken', 'visits', 'rollout', 'run_episodes', 'trajectory_table']
+__all__ = ['Questions', 'questions', 'Rollout', 'taken', 'asked_by', 'seen_along', 'visits', 'rollout', 'run_episodes',
+           'trajectory_table']
 
 # %% ../nbs/41_rollout.ipynb #c004
 class Questions(NamedTuple):
@@ -62,6 +64,16 @@ def taken(seen: Observation, action: Tensor) -> Tensor:
     return seen.candidate.gather(-2, slot)[..., 0, :] * (action != STOP)[..., None]
 
 # %% ../nbs/41_rollout.ipynb #c009
+def asked_by(env: Environment, batch: Batch) -> Questions:
+    "The questions that the trajectories of `batch` answer."
+    return Questions(batch.tokens.to(env.device), batch.viewpoint[:, 0].cpu().numpy(), batch.heading[:, 0].cpu().numpy())
+
+def seen_along(env: Environment, viewpoint: Tensor, heading: Tensor, action: Tensor) -> tuple[Observation, Tensor]:
+    "What a `Policy` takes over (batch, time), of agents at rows `viewpoint` that take `action`: what they see, and (batch, time, 5) the moves that led there."
+    seen = observe(env, State(viewpoint, heading, torch.zeros_like(heading), torch.zeros_like(viewpoint, dtype=torch.bool)))
+    return seen, F.pad(taken(seen, action)[:, :-1], (0, 0, 1, 0))
+
+# %% ../nbs/41_rollout.ipynb #c010
 def visits(env: Environment, been: Tensor) -> Tensor:
     "(batch, degree) float32: of the rows `been` (batch, past), where agents were, the last of them now, how many are where each move leads."
     return (rows(env.neighbor, been[:, -1])[..., None] == been[:, None]).sum(-1).float()
@@ -88,7 +100,7 @@ def rollout(policy: Policy, env: Environment, asked: Questions, *, horizon: int,
     stack = lambda xs: torch.stack(list(xs), 1).cpu()
     return Rollout(stack(s.viewpoint for s in states), stack(s.heading for s in states), *map(stack, zip(*records)))
 
-# %% ../nbs/41_rollout.ipynb #c015
+# %% ../nbs/41_rollout.ipynb #c016
 def run_episodes(policy: Policy, env: Environment, tasks: Sequence[Task], encoder: TextEncoder, *, horizon: int, batch: int = 512,
                  words: int = 80, generator: torch.Generator | None = None) -> list[Rollout]:
     "Rollouts of `tasks`, `batch` at a time, in their order."

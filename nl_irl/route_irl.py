@@ -19,7 +19,7 @@ from .descent import Descent, DescentConfig
 from .environment import STOP, Environment
 from .models.policy import Policy
 from .models.reward import RouteReward
-from .rollout import Questions, rollout
+from .rollout import asked_by, rollout
 from .routes import Routes, join, shortest_routes, some_of, walks
 from .types import require
 from .worlds.tables import World, distance_between
@@ -136,8 +136,7 @@ def route_losses(judged: Tensor, met: Contest, weight: np.ndarray, config: Route
 # %% ../nbs/51_route_irl.ipynb #c015
 def walk(policy: Policy, env: Environment, batch: Batch, *, horizon: int, generator: torch.Generator) -> Walked:
     "What `policy` does under the sentences of `batch`, actions drawn with `generator`."
-    asked = Questions(batch.tokens.to(env.device), batch.viewpoint[:, 0].numpy(), batch.heading[:, 0].numpy())
-    done = rollout(policy, env, asked, horizon=horizon, generator=generator)
+    done = rollout(policy, env, asked_by(env, batch), horizon=horizon, generator=generator)
     return done.viewpoint.numpy(), 1 + (done.active & (done.action != STOP)).sum(1).numpy()
 
 # %% ../nbs/51_route_irl.ipynb #c016

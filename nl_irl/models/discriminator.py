@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..batches import Batch, put
-from ..environment import STOP, Environment, Observation, State, observe
+from ..environment import STOP, Environment, Observation
 from .policy import Policy
-from ..rollout import taken
+from ..rollout import seen_along
 from ..types import require
 
 # %% auto #0
@@ -59,9 +59,7 @@ class Walks(NamedTuple):
 def watch(env: Environment, batch: Batch, base: Policy | None = None) -> Walks:
     "The `Walks` of `batch`, where others started from the frozen policy `base`."
     batch = put(batch, env.device)
-    still = torch.zeros_like(batch.heading)
-    seen = observe(env, State(batch.viewpoint, batch.heading, still, still.bool()))
-    came = F.pad(taken(seen, batch.action)[:, :-1], (0, 0, 1, 0))
+    seen, came = seen_along(env, batch.viewpoint, batch.heading, batch.action)
     nothing = torch.zeros(seen.open.shape, device=env.device).masked_fill(~seen.open, -torch.inf)
     usual = nothing if base is None else base.eval()(base.listen(batch.tokens), seen, came).logits
     return Walks(batch, seen, came, usual, nothing if base is None else usual.log_softmax(-1))
