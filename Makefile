@@ -20,7 +20,7 @@ endif
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make demo    train and judge an instruction follower on generated houses (minutes); results in runs/demo'
+	@echo 'make demo    imitation and the full method on generated houses, small (minutes); results in runs/demo'
 	@echo 'make lab     JupyterLab on the tour'
 	@echo 'make test    all tests: notebooks, modules in step with them, pytest'
 	@echo 'make bench   speed measurements'
@@ -41,7 +41,8 @@ $(READY): settings.ini constraints.txt pyproject.toml setup.py
 	@touch $(READY)
 
 demo: $(READY)
-	$(BIN)/nl-irl run imitation -p preset demo --out runs/demo --replace
+	$(BIN)/nl-irl run imitation -p preset demo -p updates 400 --out runs/demo/imitation --replace
+	$(BIN)/nl-irl run method -p preset demo -p effort 0.4 --out runs/demo/method --replace
 
 test: $(READY)
 	$(BIN)/ruff check nl_irl tests .ci

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 import tomllib
@@ -82,13 +82,16 @@ class Settings:
     minimum: int                        # how often training must say a word for it to be known
     mirror: bool                        # whether demonstrations come with their mirror images
 
-def settings(world: str, preset: str) -> Settings:
-    "The settings for `world` and `preset`; a `ValueError` names those that there are."
+def settings(world: str, preset: str, *, effort: float = 1.0) -> Settings:
+    "The settings for `world` and `preset`, with a share `effort` of their updates; a `ValueError` names those that there are."
+    require(effort > 0, f'effort is a share of the updates, over 0, got {effort}')
     known = {Path(f.name).stem: f for f in (resources.files('nl_irl')/'settings').iterdir() if f.name.endswith('.toml')}
     require(world in known, f'no settings for world {world!r}; there are {sorted(known)}')
     presets = tomllib.loads(known[world].read_text(encoding='utf-8'))
     require(preset in presets, f'no settings for world {world!r} with preset {preset!r}; there are {sorted(presets)}')
-    found = presets[preset]
-    return Settings(found['policy'], LandmarkConfig(**found['landmarks']), ImitationConfig(**found['imitation']), found['reward'],
-                    RouteIRLConfig(**found['route_irl']), found['generator'], SpeakingConfig(**found['speaking']),
-                    AdversarialConfig(**found['adversarial']), found['practice'], found['planning'], found['horizon'], found['minimum'], found['mirror'])
+    found, learners = presets[preset], {'landmarks': LandmarkConfig, 'imitation': ImitationConfig, 'route_irl': RouteIRLConfig, 'speaking': SpeakingConfig,
+                                        'adversarial': AdversarialConfig}
+    for name, kind in learners.items():
+        config = kind(**found[name])
+        found[name] = replace(config, updates=max(round(effort * config.updates), 1 if name == 'landmarks' else config.checks))
+    return Settings(**found)

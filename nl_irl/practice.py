@@ -49,8 +49,8 @@ class PracticeConfig:
     routes: float = 0.5                                     # shortest routes of the training houses
     least: int = 3                                          # moves of those
     most: int = 7
-    tries: int = 4                                          # sentences from which a rephrasing is chosen
-    admission: AdmissionRule = AdmissionRule(begin=0., full=0., most=0.7)
+    tries: int = 4                                          # sentences from which one is chosen
+    admission: AdmissionRule = AdmissionRule(begin=0., full=0., most=0.5)
 
     def __post_init__(self):
         require(0 <= self.rephrased <= 1 and min(self.walked, self.routes) >= 0 and self.tries > 0, f'needs a share rephrased, shares, tries, got {self}')
@@ -60,7 +60,7 @@ Telling = Callable[[Batch, Tensor], tuple[Batch, Tensor]]     # walks and indice
 
 def by_generator(goals: GoalGenerator, env: Environment, config: PracticeConfig, *, generator: torch.Generator) -> tuple[Telling, Telling]:
     "How `goals` tells of walks, and how it puts demonstrations in other words."
-    how = Manner('sampled', latent='sample', top_p=.9)
+    how = Manner('sampled', latent='sample', top_p=.9, tries=config.tries)
     return (lambda walks, level: relabel(goals, env, walks, level=level, how=how, generator=generator),
             lambda shown, level: rephrase(goals, env, shown, level=level, tries=config.tries, generator=generator))
 

@@ -15,13 +15,13 @@ from torch.nn import functional as F
 
 from .batches import Batch
 from .environment import Environment
-from .models.generator import LEVELS, GoalGenerator, Memory, Scene, log_likelihood
+from .models.generator import LEVELS, GoalGenerator, Memory, Scene, kept, log_likelihood
 from .text import END, PAD, START, UNKNOWN
 from .types import Level, require
 
 # %% auto #0
 __all__ = ['Manner', 'pick', 'sayable', 'only', 'speak', 'beam', 'parts_of', 'together', 'latent_of', 'say', 'best_of', 'relabel',
-           'edits', 'edited', 'shared', 'rephrase', 'sample_goals', 'interpolate']
+           'edits', 'edited', 'rephrase', 'sample_goals', 'interpolate']
 
 # %% ../nbs/46_relabel.ipynb #c004
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Manner:
     beams: int = 4                  # beam: beginnings that are kept
     even: float = 0.7               # beam: 0 likes short sentences, 1 does not mind length
     words: int = 60                 # of a sentence at most
+    keep: bool = False              # whether the telling words of the sentence that there is are to be kept
     tries: int = 1                  # sentences of which the one is taken that is likeliest with z at the prior's mean: less varied, and surer to be true
 
     def __post_init__(self):
@@ -137,13 +138,14 @@ def relabel(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Tens
     """`batch` with the sentences that `goals` has for its trajectories, and (batch,) log p(sentence | trajectory, z) in nats.
 
     level: of all sentences, or (batch,) indices of LEVELS.  how: the manner of finding words; where it draws, it draws from `generator`.
-    The sentences that are there are read only by the posterior. A batch without trajectories comes back as it is.
+    The sentences that are there are read only by the posterior, and for words to keep. A batch without trajectories comes back as it is.
     """
     goals.eval()
     found = []
     for part, levels in parts_of(batch, level, size):
-        scene, mark = goals.look(env, part), goals.config.words + levels.to(env.device)
-        tried = [say(goals, scene, part.tokens.to(env.device), mark, how, generator) for _ in range(how.tries)]
+        scene, mark, there = goals.look(env, part), goals.config.words + levels.to(env.device), part.tokens.to(env.device)
+        if how.keep: scene = goals.remind(scene, there, goals.tells(there))
+        tried = [say(goals, scene, there, mark, how, generator) for _ in range(how.tries)]
         found.append(tried[0] if how.tries == 1 else best_of(goals, scene, [tokens for tokens, _ in tried], mark))
     if not found: return batch, torch.zeros(0)
     return batch._replace(tokens=together([tokens for tokens, _ in found]).cpu()), torch.cat([nats for _, nats in found]).cpu()
@@ -165,23 +167,17 @@ def edited(one: Tensor, other: Tensor) -> Tensor:
     return edits(one, other) / torch.maximum(one.ne(PAD).sum(1), other.ne(PAD).sum(1)).clamp(min=1)
 
 # %% ../nbs/46_relabel.ipynb #c017
-def shared(one: Tensor, other: Tensor, weight: Tensor) -> Tensor:
-    "(batch,) the share of `weight` (words,) that two sentences (batch, word) have in common, of all that they have; 1 where neither has any."
-    count = lambda tokens: weight.new_zeros(len(tokens), len(weight)).scatter_add(1, tokens, tokens.ne(PAD).to(weight))
-    a, b = count(one), count(other)
-    least, most = torch.minimum(a, b) @ weight, torch.maximum(a, b) @ weight
-    return torch.where(most > 0, least / most.clamp(min=1e-6), 1.)
-
 def rephrase(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Tensor | Level = 'route', tries: int = 8, change: float = 0.3,
-             how: Manner = Manner('sampled', latent='posterior', top_p=.95, temperature=.9), generator: torch.Generator | None = None) -> tuple[Batch, Tensor]:
+             how: Manner = Manner('sampled', latent='sample', top_p=.95, keep=True), generator: torch.Generator | None = None) -> tuple[Batch, Tensor]:
     """`batch` with its sentences said in other words, and (batch,) their log p(sentence | trajectory, z) in nats, z as `how` says.
 
-    Of `tries` sentences the one that shares most telling words with the one that is there; those with at most a share `change` of words edited come last.
+    Of `tries` sentences the one whose telling words are nearest to those of the one that is there; those with at most a share `change` edited come last.
     """
-    weight, found = goals.telling.clamp(min=0).cpu(), [relabel(goals, env, batch, level=level, how=how, generator=generator) for _ in range(tries)]
+    found = [relabel(goals, env, batch, level=level, how=how, generator=generator) for _ in range(tries)]
     if not len(batch.tokens): return batch, torch.zeros(0)
+    telling = lambda tokens: kept(tokens, goals.tells(tokens.to(env.device)).cpu())
     said = torch.stack(together([told.tokens for told, _ in found]).split(len(batch.tokens)))               # (try, batch, word)
-    score = torch.stack([shared(batch.tokens, s, weight) - edited(batch.tokens, s).le(change).float() for s in said])
+    score = torch.stack([-edited(telling(batch.tokens), telling(s)) - edited(batch.tokens, s).le(change).float() for s in said])
     best, row = score.argmax(0), torch.arange(len(batch.tokens))
     return batch._replace(tokens=said[best, row]), torch.stack([nats for _, nats in found])[best, row]
 

@@ -38,11 +38,13 @@ class SpeakingConfig(DescentConfig):
     hidden: float = 0.1         # share of the words that the decoder does not hear
     bag: float = 0.5            # weight of the words without their order
     look: int = 8               # updates after each of which is looked at how telling words are
+    reminded: float = 0.3       # share of the sentences whose telling words the decoder is to keep
     checks: int = 10            # times that training stops to look at the development splits
 
     def __post_init__(self):
         super().__post_init__()
-        require(self.batch > 0 and min(self.kl, self.free) >= 0 and 0 <= self.hidden < 1, f'needs a batch, kl and free, a share hidden, got {self}')
+        shares = self.hidden, self.reminded
+        require(self.batch > 0 and min(self.kl, self.free, *shares) >= 0 and max(shares) < 1, f'needs a batch, kl, free, shares hidden, reminded, got {self}')
 
 def hide(tokens: Tensor, share: float) -> Tensor:
     "Marked `tokens` (batch, 1 + word) with a `share` of the words unknown, by chance."
@@ -70,12 +72,18 @@ class Told(NamedTuple):
     hit: Tensor
     scene: Scene
 
-def tell(goals: GoalGenerator, env: Environment, batch: Batch, *, hidden: float = 0.) -> Told:
-    "What `goals` makes of the marked sentences of `batch`, of whose words a share is `hidden`; in training z is drawn, else it is the posterior's mean."
+def tell(goals: GoalGenerator, env: Environment, batch: Batch, *, hidden: float = 0., reminded: float = 0.) -> Told:
+    """What `goals` makes of the marked sentences of `batch`, of whose words a share is `hidden`; in training z is drawn, else it is the posterior's mean.
+
+    reminded: the share of sentences, by chance, whose telling words are there to be kept.
+    """
     tokens, scene = batch.tokens.to(env.device), goals.look(env, batch)
     prior, posterior = goals.prior(scene), goals.posterior(scene, tokens[:, 1:])
-    z = posterior.sample() if goals.training else posterior.mean
-    logits, target = goals(scene, z, hide(tokens, hidden))[0], followed(tokens)
+    z, shown = posterior.sample() if goals.training else posterior.mean, scene
+    if reminded:
+        some = torch.rand(len(tokens), 1, device=env.device) < reminded
+        shown = goals.remind(scene, tokens[:, 1:], some & goals.tells(tokens[:, 1:]))
+    logits, target = goals(shown, z, hide(tokens, hidden))[0], followed(tokens)
     word = F.cross_entropy(logits.transpose(1, 2), target, ignore_index=PAD, reduction='none')
     return Told(word.sum(1), bag_loss(goals, scene, z, tokens[:, 1:]), divergence(posterior, prior).mean(0), word, logits.argmax(-1) == target, scene)
 
@@ -106,7 +114,7 @@ class Speaking:
         "One step: nats a word; nats a sentence of its bag, KL, and KL over what is free; dimensions over it; word accuracy. Errors: `Descent.step`."
         c, batch = self.config, self.batches.draw()
         self.goals.train()
-        told = tell(self.goals, self.env, batch, hidden=c.hidden)
+        told = tell(self.goals, self.env, batch, hidden=c.hidden, reminded=c.reminded)
         said = batch.tokens.ne(PAD)                                                                      # as many as words and an end
         weight, words = c.kl * min(1, (self.descent.updates + 1) / max(c.warm * c.updates, 1)), (said.sum() / len(said)).item()
         if self.descent.updates % c.look == 0: learn_telling(self.goals, batch.tokens.to(self.env.device), told.scene)
@@ -130,7 +138,7 @@ def levels_of(episodes: Sequence[Episode]) -> Tensor:
     "(episode,) the indices of their levels in LEVELS."
     return torch.tensor([LEVELS.index(e.level) for e in episodes], dtype=torch.int64)
 
-# %% ../nbs/52_speaking.ipynb #c016
+# %% ../nbs/52_speaking.ipynb #c018
 def each_route(routes: Routes) -> Batch:
     "The route to each node of `routes` as a trajectory of its own, without words."
     time, node = int(routes.depth.max(initial=0)) + 1, np.arange(len(routes.depth))

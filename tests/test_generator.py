@@ -61,7 +61,7 @@ def test_a_learner_needs_demonstrations(world):
     env, batch, level, _ = world
     with pytest.raises(ValueError, match='no demonstration'):
         Speaking(learner(world).goals, env, first(batch, 0), level[:0], SpeakingConfig(), rng=np.random.default_rng())
-    with pytest.raises(ValueError, match='share hidden'): SpeakingConfig(hidden=1.)
+    with pytest.raises(ValueError, match='shares hidden'): SpeakingConfig(hidden=1.)
     with pytest.raises(ValueError, match='vectors'): GoalGenerator(GeneratorConfig(words=9, labels=3, vectors=8))
 
 

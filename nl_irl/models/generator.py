@@ -26,8 +26,8 @@ from ..worlds.tables import HEADINGS
 # %% auto #0
 __all__ = ['PARTS', 'FACTS', 'LEVELS', 'Things', 'go_with', 'is_part', 'things_at', 'things_of', 'Way', 'relative', 'way_of',
            'GeneratorConfig', 'Scene', 'read_in', 'Watcher', 'places_along', 'locate', 'Listed', 'metres_to',
-           'list_things', 'lay', 'Viewer', 'look_for', 'Gaussian', 'divergence', 'gaussian', 'Reader', 'Memory',
-           'Teller', 'GoalGenerator', 'marked', 'followed', 'log_likelihood']
+           'list_things', 'lay', 'Viewer', 'look_for', 'Gaussian', 'divergence', 'gaussian', 'Reader', 'kept',
+           'Reminder', 'Memory', 'Teller', 'GoalGenerator', 'marked', 'followed', 'log_likelihood']
 
 # %% ../../nbs/45_generator.ipynb #c004
 PARTS = 3
@@ -133,15 +133,16 @@ class GeneratorConfig(PolicyConfig):
     label_dropout: float = 0.1
 
 class Scene(NamedTuple):
-    """A batch of trajectories as the decoder sees them; `spot` counts things at steps, then steps.
+    """A batch of trajectories as the decoder sees them; `spot` counts things at steps, then steps, then words that are to be kept.
 
     key: (batch, spot, key).  known: (batch, spot) bool, not padding.  label: (batch, spot, 1 + PARTS) int64 and share: float, what each of them speaks of.
-    whole: (batch, width), the trajectory as one vector.
+    word: (batch, spot) int64, the word that is to be kept, 0 for none.  whole: (batch, width), the trajectory as one vector.
     """
     key: Tensor
     known: Tensor
     label: Tensor
     share: Tensor
+    word: Tensor
     whole: Tensor
 
     def repeat(self, times: int) -> Scene:
@@ -267,8 +268,9 @@ class Viewer(nn.Module):
         things, there = lay(self.key(about), listed, size), lay(torch.ones_like(listed.label), listed, size) > 0
         most = F.pad(things.masked_fill(~there[..., None], -9), (0, 0, 0, 1), value=-9).amax(1)
         spoken = lambda own, parts: F.pad(lay(torch.cat([own[:, None], parts], 1), listed, size), (0, 0, 0, time))          # steps bring no labels
-        return Scene(torch.cat([things, self.step(states)], 1), torch.cat([there, way.on], 1), spoken(listed.label, listed.part),
-                     spoken(torch.ones_like(listed.share[:, 0]), listed.share), self.whole(torch.cat([ends, most], -1)))
+        label, known = spoken(listed.label, listed.part), torch.cat([there, way.on], 1)
+        return Scene(torch.cat([things, self.step(states)], 1), known, label, spoken(torch.ones_like(listed.share[:, 0]), listed.share),
+                     torch.zeros_like(label[..., 0]), self.whole(torch.cat([ends, most], -1)))
 
 def look_for(asked: Tensor, scene: Scene) -> Tensor:
     "(batch, word, spot): how much each of `asked` (batch, word, key) looks where."
@@ -307,6 +309,27 @@ class Reader(nn.Module):
         return gaussian(self.infer(torch.cat([read_in(self.layer, torch.cat([embedded, found], -1), length)[1], scene.whole], -1)))
 
 # %% ../../nbs/45_generator.ipynb #c030
+def kept(tokens: Tensor, keep: Tensor) -> Tensor:
+    "Those of `tokens` (batch, word) that `keep` (batch, word) says, moved together, then padding; at least one column."
+    order = keep.logical_not().long().argsort(dim=1, stable=True)
+    return (tokens * keep).gather(1, order)[:, :max(int(keep.sum(1).max()), 1)]
+
+class Reminder(nn.Module):
+    "Puts `words` (batch, word) that are to be kept into a scene; embedded: (batch, word, word_width) of them."
+    def __init__(self, config: GeneratorConfig):
+        super().__init__()
+        c = config
+        self.layer = nn.LSTM(c.word_width, c.width // 2, batch_first=True, bidirectional=True)
+        self.key = nn.Linear(c.word_width + c.width, c.key)
+
+    def forward(self, scene: Scene, words: Tensor, embedded: Tensor) -> Scene:
+        there = words > 0
+        states, _ = read_in(self.layer, embedded, there.sum(1).clamp(min=1))
+        longer = lambda x: F.pad(x, (0, 0, 0, words.shape[1]))
+        return Scene(torch.cat([scene.key, self.key(torch.cat([embedded, states], -1))], 1), torch.cat([scene.known, there], 1),
+                     longer(scene.label), longer(scene.share), torch.cat([scene.word, words], 1), scene.whole)
+
+# %% ../../nbs/45_generator.ipynb #c033
 class Memory(NamedTuple):
     "The states of the two recurrent layers, from which a sentence goes on."
     first: tuple[Tensor, Tensor]
@@ -322,6 +345,7 @@ class Teller(nn.Module):
         self.ask, self.ask_again = nn.Linear(c.width, c.key), nn.Linear(c.width, c.key)
         self.speak, self.usual = nn.Linear(c.width + c.key, c.word_width), nn.Parameter(torch.zeros(c.words))
         self.name, self.trust = nn.Parameter(torch.zeros(c.labels, c.words)), nn.Parameter(torch.zeros(()))
+        self.repeat = nn.Parameter(torch.tensor(4.))
 
     def begin(self, scene: Scene, z: Tensor) -> Memory:
         "What the decoder has in mind before the first word."
@@ -337,7 +361,8 @@ class Teller(nn.Module):
         told = self.dropout(told)
         looked = look_for(self.ask_again(told), scene)
         logits = self.speak(torch.cat([told, looked @ scene.key], -1)) @ words.t() + self.usual
-        return logits + self.labels_in(looked, scene) @ (self.name + self.trust * kin), Memory(first, second)
+        again = torch.zeros_like(logits).scatter_add(2, scene.word[:, None].expand_as(looked), looked * (scene.word > 0)[:, None])
+        return logits + self.labels_in(looked, scene) @ (self.name + self.trust * kin) + self.repeat * again, Memory(first, second)
 
     def labels_in(self, looked: Tensor, scene: Scene) -> Tensor:
         "(batch, word, labels), how much of each label `looked` (batch, word, spot) takes in."
@@ -345,7 +370,7 @@ class Teller(nn.Module):
         where = scene.label.flatten(1)[:, None].expand(-1, looked.shape[1], -1)
         return weight.new_zeros(*looked.shape[:2], len(self.name)).scatter_add(2, where, weight)
 
-# %% ../../nbs/45_generator.ipynb #c032
+# %% ../../nbs/45_generator.ipynb #c035
 LEVELS = ('route', 'goal', 'segment')
 
 class GoalGenerator(nn.Module):
@@ -355,6 +380,7 @@ class GoalGenerator(nn.Module):
         require(not config.vectors, 'a goal generator says words of a vocabulary: set vectors to 0')
         c, self.config = config, config
         self.viewer, self.reader, self.teller, self.dropout = Viewer(c), Reader(c), Teller(c), nn.Dropout(c.dropout)
+        self.reminder = Reminder(c)
         self.landmarks = Landmarks(c.words, c.labels, width=c.landmark_width).requires_grad_(False)
         self.word, self.expect = nn.Embedding(c.words + len(LEVELS), c.word_width, padding_idx=PAD), nn.Linear(c.width, 2 * c.latent)
         self.bag = nn.Linear(c.latent + c.width, c.words)                # which words z and trajectory let expect, in any order
@@ -373,6 +399,15 @@ class GoalGenerator(nn.Module):
         "The `Scene` of the trajectories in `batch`, whose tokens are not read."
         return self.viewer(env, Batch(*(x.to(env.device) for x in batch)))
 
+    def tells(self, tokens: Tensor, least: float = 0.3) -> Tensor:
+        "(batch, word) bool: which of `tokens` (batch, word) tell at least so many nats of their trajectory."
+        return self.telling[tokens] >= least
+
+    def remind(self, scene: Scene, tokens: Tensor, keep: Tensor) -> Scene:
+        "`scene` with those of `tokens` (batch, word) that `keep` (batch, word) says."
+        words = kept(tokens, keep)
+        return self.reminder(scene, words, self.dropout(self.word(words)))
+
     def prior(self, scene: Scene) -> Gaussian:
         "p(z | trajectory)."
         return gaussian(self.expect(scene.whole))
@@ -386,7 +421,7 @@ class GoalGenerator(nn.Module):
         kin = self.landmarks.label.weight @ self.landmarks.word.weight.t()
         return self.teller(scene, z, self.word(tokens), memory or self.teller.begin(scene, z), self.word.weight[:self.config.words], kin)
 
-# %% ../../nbs/45_generator.ipynb #c034
+# %% ../../nbs/45_generator.ipynb #c037
 def marked(tokens: Tensor, level: Tensor | Level, words: int) -> Tensor:
     "tokens (batch, word) with the mark of `level` (a name, or (batch,) indices of LEVELS) in front, for a vocabulary of so many `words`."
     require(not isinstance(level, str) or level in LEVELS, f'level must be one of {LEVELS}, got {level!r}')
