@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .environment import STOP, Environment, rows
 from .models.landmarks import Landmarks
-from .models.policy import Policy
+from .models.policy import Policy, Sentence
 from .models.reward import RouteReward
 from .rollout import Questions, seen_along, visits
 from .routes import Routes, best_of, branches, shortest_routes, walks
@@ -64,7 +64,7 @@ def by_policy(policy: Policy, env: Environment) -> Scorer:
         here, heading = put(routes.viewpoint[node]), put(routes.heading[node])
         moves = np.pad(routes.move[node[:, 1:]] + 1, ((0, 0), (0, 1)))
         action = put(moves * (np.arange(node.shape[1]) < routes.depth[node[:, -1:]]))
-        told = policy.listen(tokens.index_select(0, put(routes.question[node[:, 0]])))
+        told = Sentence(*(x.index_select(0, put(routes.question[node[:, 0]])) for x in policy.listen(tokens)))         # heard once a question
         logits = policy(told, *seen_along(env, here, heading, action)).logits.log_softmax(-1)
         along = torch.nn.functional.pad(logits.gather(-1, action[..., None])[..., 0].cumsum(1)[:, :-1], (1, 0)) + logits[..., STOP]
         real = put(np.arange(node.shape[1]) < length[:, None])                     # a node that leaves share gets the same from each

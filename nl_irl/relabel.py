@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from .batches import Batch
 from .environment import Environment
-from .models.generator import LEVELS, GoalGenerator, Memory, Scene, kept, log_likelihood
+from .models.generator import LEVELS, GoalGenerator, Memory, Scene, kept, log_likelihood, remind, tells
 from .text import END, PAD, START, UNKNOWN
 from .types import Level, require
 
@@ -144,7 +144,7 @@ def relabel(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Tens
     found = []
     for part, levels in parts_of(batch, level, size):
         scene, mark, there = goals.look(env, part), goals.config.words + levels.to(env.device), part.tokens.to(env.device)
-        if how.keep: scene = goals.remind(scene, there, goals.tells(there))
+        if how.keep: scene = remind(goals, scene, there, tells(goals, there))
         tried = [say(goals, scene, there, mark, how, generator) for _ in range(how.tries)]
         found.append(tried[0] if how.tries == 1 else best_of(goals, scene, [tokens for tokens, _ in tried], mark))
     if not found: return batch, torch.zeros(0)
@@ -175,7 +175,7 @@ def rephrase(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Ten
     """
     found = [relabel(goals, env, batch, level=level, how=how, generator=generator) for _ in range(tries)]
     if not len(batch.tokens): return batch, torch.zeros(0)
-    telling = lambda tokens: kept(tokens, goals.tells(tokens.to(env.device)).cpu())
+    telling = lambda tokens: kept(tokens, tells(goals, tokens.to(env.device)).cpu())
     said = torch.stack(together([told.tokens for told, _ in found]).split(len(batch.tokens)))               # (try, batch, word)
     score = torch.stack([-edited(telling(batch.tokens), telling(s)) - edited(batch.tokens, s).le(change).float() for s in said])
     best, row = score.argmax(0), torch.arange(len(batch.tokens))

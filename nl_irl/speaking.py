@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from .batches import Batch, Batches
 from .descent import Descent, DescentConfig
 from .environment import Environment
-from .models.generator import LEVELS, GoalGenerator, Scene, divergence, followed, log_likelihood, marked
+from .models.generator import LEVELS, GoalGenerator, Scene, divergence, followed, log_likelihood, marked, remind, tells
 from .planning import Scorer
 from .routes import Routes
 from .text import PAD, UNKNOWN
@@ -82,7 +82,7 @@ def tell(goals: GoalGenerator, env: Environment, batch: Batch, *, hidden: float 
     z, shown = posterior.sample() if goals.training else posterior.mean, scene
     if reminded:
         some = torch.rand(len(tokens), 1, device=env.device) < reminded
-        shown = goals.remind(scene, tokens[:, 1:], some & goals.tells(tokens[:, 1:]))
+        shown = remind(goals, scene, tokens[:, 1:], some & tells(goals, tokens[:, 1:]))
     logits, target = goals(shown, z, hide(tokens, hidden))[0], followed(tokens)
     word = F.cross_entropy(logits.transpose(1, 2), target, ignore_index=PAD, reduction='none')
     return Told(word.sum(1), bag_loss(goals, scene, z, tokens[:, 1:]), divergence(posterior, prior).mean(0), word, logits.argmax(-1) == target, scene)

@@ -27,7 +27,7 @@ from ..worlds.tables import HEADINGS
 __all__ = ['PARTS', 'FACTS', 'LEVELS', 'Things', 'go_with', 'is_part', 'things_at', 'things_of', 'Way', 'relative', 'way_of',
            'GeneratorConfig', 'Scene', 'read_in', 'Watcher', 'places_along', 'locate', 'Listed', 'metres_to',
            'list_things', 'lay', 'Viewer', 'look_for', 'Gaussian', 'divergence', 'gaussian', 'Reader', 'kept',
-           'Reminder', 'Memory', 'Teller', 'GoalGenerator', 'marked', 'followed', 'log_likelihood']
+           'Reminder', 'Memory', 'Teller', 'GoalGenerator', 'tells', 'remind', 'marked', 'followed', 'log_likelihood']
 
 # %% ../../nbs/45_generator.ipynb #c004
 PARTS = 3
@@ -399,15 +399,6 @@ class GoalGenerator(nn.Module):
         "The `Scene` of the trajectories in `batch`, whose tokens are not read."
         return self.viewer(env, Batch(*(x.to(env.device) for x in batch)))
 
-    def tells(self, tokens: Tensor, least: float = 0.3) -> Tensor:
-        "(batch, word) bool: which of `tokens` (batch, word) tell at least so many nats of their trajectory."
-        return self.telling[tokens] >= least
-
-    def remind(self, scene: Scene, tokens: Tensor, keep: Tensor) -> Scene:
-        "`scene` with those of `tokens` (batch, word) that `keep` (batch, word) says."
-        words = kept(tokens, keep)
-        return self.reminder(scene, words, self.dropout(self.word(words)))
-
     def prior(self, scene: Scene) -> Gaussian:
         "p(z | trajectory)."
         return gaussian(self.expect(scene.whole))
@@ -422,6 +413,16 @@ class GoalGenerator(nn.Module):
         return self.teller(scene, z, self.word(tokens), memory or self.teller.begin(scene, z), self.word.weight[:self.config.words], kin)
 
 # %% ../../nbs/45_generator.ipynb #c037
+def tells(goals: GoalGenerator, tokens: Tensor, least: float = 0.3) -> Tensor:
+    "(batch, word) bool: which of `tokens` (batch, word) tell at least so many nats of their trajectory."
+    return goals.telling[tokens] >= least
+
+def remind(goals: GoalGenerator, scene: Scene, tokens: Tensor, keep: Tensor) -> Scene:
+    "`scene` with those of `tokens` (batch, word) that `keep` (batch, word) says."
+    words = kept(tokens, keep)
+    return goals.reminder(scene, words, goals.dropout(goals.word(words)))
+
+# %% ../../nbs/45_generator.ipynb #c039
 def marked(tokens: Tensor, level: Tensor | Level, words: int) -> Tensor:
     "tokens (batch, word) with the mark of `level` (a name, or (batch,) indices of LEVELS) in front, for a vocabulary of so many `words`."
     require(not isinstance(level, str) or level in LEVELS, f'level must be one of {LEVELS}, got {level!r}')
