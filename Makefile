@@ -41,8 +41,13 @@ $(READY): settings.ini constraints.txt pyproject.toml setup.py
 	@touch $(READY)
 
 demo: $(READY)
-	$(BIN)/nl-irl run imitation -p preset demo -p updates 400 --out runs/demo/imitation --replace
-	$(BIN)/nl-irl run method -p preset demo -p effort 0.4 --out runs/demo/method --replace
+	@mkdir -p runs/demo
+	@echo 'Two runs at once: imitation, which tells runs/demo/imitation.log, and the method'
+	@$(BIN)/nl-irl run imitation -p preset demo -p updates 400 --out runs/demo/imitation --replace >runs/demo/imitation.log 2>&1 & pid=$$!; \
+	  trap "kill $$pid" INT TERM; \
+	  $(BIN)/nl-irl run method -p preset demo -p effort 0.25 --out runs/demo/method --replace || { kill $$pid; exit 1; }; \
+	  wait $$pid || { tail -n 20 runs/demo/imitation.log >&2; exit 1; }
+	$(BIN)/nl-irl report runs/demo/imitation runs/demo/method -o runs/demo/report.html
 
 test: $(READY)
 	$(BIN)/ruff check nl_irl tests .ci

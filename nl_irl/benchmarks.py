@@ -83,7 +83,7 @@ class Settings:
     mirror: bool                        # whether demonstrations come with their mirror images
 
 def settings(world: str, preset: str, *, effort: float = 1.0) -> Settings:
-    "The settings for `world` and `preset`, with a share `effort` of their updates; a `ValueError` names those that there are."
+    "The settings for `world` and `preset`, with a share `effort` of their updates and of what is practised; a `ValueError` names those that there are."
     require(effort > 0, f'effort is a share of the updates, over 0, got {effort}')
     known = {Path(f.name).stem: f for f in (resources.files('nl_irl')/'settings').iterdir() if f.name.endswith('.toml')}
     require(world in known, f'no settings for world {world!r}; there are {sorted(known)}')
@@ -94,4 +94,6 @@ def settings(world: str, preset: str, *, effort: float = 1.0) -> Settings:
     for name, kind in learners.items():
         config = kind(**found[name])
         found[name] = replace(config, updates=max(round(effort * config.updates), 1 if name == 'landmarks' else config.checks))
+    made = ('rephrased', 'walked', 'routes')
+    found['practice'] = {name: value * min(effort, 1) if name in made else value for name, value in found['practice'].items()}
     return Settings(**found)
