@@ -93,7 +93,8 @@ def settings(world: str, preset: str, *, effort: float = 1.0) -> Settings:
                                         'adversarial': AdversarialConfig}
     for name, kind in learners.items():
         config = kind(**found[name])
-        found[name] = replace(config, updates=max(round(effort * config.updates), 1 if name == 'landmarks' else config.checks))
+        least = {'updates': getattr(config, 'checks', 1), 'warmup': 1}
+        found[name] = replace(config, **{field: max(round(effort * getattr(config, field)), low) for field, low in least.items() if hasattr(config, field)})
     made = ('rephrased', 'walked', 'routes')
     found['practice'] = {name: value * min(effort, 1) if name in made else value for name, value in found['practice'].items()}
     return Settings(**found)

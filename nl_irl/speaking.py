@@ -154,11 +154,12 @@ def by_speaker(goals: GoalGenerator, env: Environment, *, level: Level = 'route'
     @torch.no_grad()
     def score(tokens: Tensor, routes: Routes) -> Tensor:
         goals.eval()
-        every, told, nats = each_route(routes), marked(tokens, level, goals.config.words), []
-        for k in range(0, len(routes.depth), size):
-            time = int(routes.depth[k:k + size].max()) + 1                                              # nodes come in the order of their depth
-            scene = goals.look(env, Batch(every.tokens, *(x[k:k + size, :time] for x in every[1:])))
-            question = torch.as_tensor(routes.question[k:k + size], device=env.device)
-            nats.append(log_likelihood(goals, scene, goals.prior(scene).mean, told.index_select(0, question)))
-        return torch.cat(nats)
+        every, told, nats = each_route(routes), marked(tokens, level, goals.config.words), tokens.new_zeros(len(routes.depth), dtype=torch.float32)
+        put, words = lambda x: torch.as_tensor(x, device=env.device), told.ne(PAD).sum(1).cpu().numpy()[routes.question]
+        order = np.lexsort((routes.depth, words))                                                       # alike together, so that there is little padding
+        for some in np.split(order, range(size, len(order), size)):
+            scene = goals.look(env, Batch(*(x[some, :routes.depth[some].max() + 1] for x in every)))
+            said = told[:, :words[some].max()].index_select(0, put(routes.question[some]))
+            nats[put(some)] = log_likelihood(goals, scene, goals.prior(scene).mean, said)
+        return nats
     return score

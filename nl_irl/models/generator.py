@@ -136,7 +136,7 @@ class Scene(NamedTuple):
     """A batch of trajectories as the decoder sees them; `spot` counts things at steps, then steps, then words that are to be kept.
 
     key: (batch, spot, key).  known: (batch, spot) bool, not padding.  label: (batch, spot, 1 + PARTS) int64 and share: float, what each of them speaks of.
-    word: (batch, spot) int64, the word that is to be kept, 0 for none.  whole: (batch, width), the trajectory as one vector.
+    word: (batch, kept) int64, the words of the last spots, 0 for padding.  whole: (batch, width), the trajectory as one vector.
     """
     key: Tensor
     known: Tensor
@@ -268,9 +268,8 @@ class Viewer(nn.Module):
         things, there = lay(self.key(about), listed, size), lay(torch.ones_like(listed.label), listed, size) > 0
         most = F.pad(things.masked_fill(~there[..., None], -9), (0, 0, 0, 1), value=-9).amax(1)
         spoken = lambda own, parts: F.pad(lay(torch.cat([own[:, None], parts], 1), listed, size), (0, 0, 0, time))          # steps bring no labels
-        label, known = spoken(listed.label, listed.part), torch.cat([there, way.on], 1)
-        return Scene(torch.cat([things, self.step(states)], 1), known, label, spoken(torch.ones_like(listed.share[:, 0]), listed.share),
-                     torch.zeros_like(label[..., 0]), self.whole(torch.cat([ends, most], -1)))
+        return Scene(torch.cat([things, self.step(states)], 1), torch.cat([there, way.on], 1), spoken(listed.label, listed.part),
+                     spoken(torch.ones_like(listed.share[:, 0]), listed.share), listed.label.new_zeros(size, 0), self.whole(torch.cat([ends, most], -1)))
 
 def look_for(asked: Tensor, scene: Scene) -> Tensor:
     "(batch, word, spot): how much each of `asked` (batch, word, key) looks where."
@@ -327,7 +326,7 @@ class Reminder(nn.Module):
         states, _ = read_in(self.layer, embedded, there.sum(1).clamp(min=1))
         longer = lambda x: F.pad(x, (0, 0, 0, words.shape[1]))
         return Scene(torch.cat([scene.key, self.key(torch.cat([embedded, states], -1))], 1), torch.cat([scene.known, there], 1),
-                     longer(scene.label), longer(scene.share), torch.cat([scene.word, words], 1), scene.whole)
+                     longer(scene.label), longer(scene.share), words, scene.whole)
 
 # %% ../../nbs/45_generator.ipynb #c033
 class Memory(NamedTuple):
@@ -361,8 +360,11 @@ class Teller(nn.Module):
         told = self.dropout(told)
         looked = look_for(self.ask_again(told), scene)
         logits = self.speak(torch.cat([told, looked @ scene.key], -1)) @ words.t() + self.usual
-        again = torch.zeros_like(logits).scatter_add(2, scene.word[:, None].expand_as(looked), looked * (scene.word > 0)[:, None])
-        return logits + self.labels_in(looked, scene) @ (self.name + self.trust * kin) + self.repeat * again, Memory(first, second)
+        logits = logits + self.labels_in(looked, scene) @ (self.name + self.trust * kin)
+        if count := scene.word.shape[1]:
+            again = self.repeat * looked[..., -count:]
+            logits = logits.scatter_add(2, scene.word[:, None].expand_as(again), again)
+        return logits, Memory(first, second)
 
     def labels_in(self, looked: Tensor, scene: Scene) -> Tensor:
         "(batch, word, labels), how much of each label `looked` (batch, word, spot) takes in."
