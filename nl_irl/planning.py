@@ -13,19 +13,20 @@ import torch
 from scipy.special import log_softmax
 from torch import Tensor
 
+from .batches import batch_of_walks
 from .environment import STOP, Environment, rows
 from .models.landmarks import Landmarks
 from .models.policy import Policy, Sentence
 from .models.reward import RouteReward
 from .rollout import Questions, seen_along, visits
-from .routes import Routes, best_of, branches, shortest_routes, walks
+from .routes import Routes, best_of, branches, chains, shortest_routes, walks
 from .worlds.tables import World
 
 Scorer = Callable[[Tensor, Routes], Tensor]
 
 # %% auto #0
-__all__ = ['Scorer', 'by_reward', 'by_landmarks', 'chains', 'by_policy', 'rescored', 'best_nodes', 'choose', 'Search',
-           'scores_of', 'next_actions', 'way', 'trails', 'told', 'search', 'guided']
+__all__ = ['Scorer', 'by_reward', 'by_landmarks', 'by_policy', 'rescored', 'best_nodes', 'choose', 'Search', 'scores_of',
+           'next_actions', 'way', 'trails', 'told', 'search', 'guided']
 
 # %% ../nbs/49_planning.ipynb #c004
 def by_reward(reward: RouteReward, env: Environment) -> Scorer:
@@ -45,29 +46,16 @@ def by_landmarks(landmarks: Landmarks, env: Environment) -> Scorer:
     return score
 
 # %% ../nbs/49_planning.ipynb #c006
-def chains(routes: Routes) -> tuple[np.ndarray, np.ndarray]:
-    "(leaf, time) nodes from the root to each leaf, the leaf repeated as padding, and (leaf,) how many count."
-    leaf = np.flatnonzero(routes.leaf)
-    time = int(routes.depth.max()) + 1
-    node = np.repeat(leaf[:, None], time, 1)
-    for _ in range(time):                                                          # up, until every chain begins at its root
-        up = routes.depth[node] > np.arange(time)
-        node = np.where(up, routes.parent[node], node)
-    return node, routes.depth[leaf] + 1
-
 def by_policy(policy: Policy, env: Environment) -> Scorer:
     "A scorer: log pi(moves, STOP | sentence), nats."
     def score(tokens: Tensor, routes: Routes) -> Tensor:
         policy.eval()
-        node, length = chains(routes)
+        node, walked = chains(routes, np.flatnonzero(routes.leaf))
         put = lambda x: torch.as_tensor(x, device=env.device)
-        here, heading = put(routes.viewpoint[node]), put(routes.heading[node])
-        moves = np.pad(routes.move[node[:, 1:]] + 1, ((0, 0), (0, 1)))
-        action = put(moves * (np.arange(node.shape[1]) < routes.depth[node[:, -1:]]))
         told = Sentence(*(x.index_select(0, put(routes.question[node[:, 0]])) for x in policy.listen(tokens)))         # heard once a question
-        logits = policy(told, *seen_along(env, here, heading, action)).logits.log_softmax(-1)
+        action, real = put(walked.action), put(walked.target >= 0)                 # a node that leaves share gets the same from each
+        logits = policy(told, *seen_along(env, put(walked.viewpoint), put(walked.heading), action)).logits.log_softmax(-1)
         along = torch.nn.functional.pad(logits.gather(-1, action[..., None])[..., 0].cumsum(1)[:, :-1], (1, 0)) + logits[..., STOP]
-        real = put(np.arange(node.shape[1]) < length[:, None])                     # a node that leaves share gets the same from each
         return along.new_zeros(len(routes.depth)).index_copy(0, put(node)[real], along[real])
     return score
 
@@ -125,11 +113,9 @@ def scores_of(scorer: Scorer, world: World, tokens: Tensor, path: np.ndarray, le
 def next_actions(policy: Policy, env: Environment, tokens: Tensor, path: np.ndarray, length: np.ndarray, heading: np.ndarray) -> np.ndarray:
     "(question, 1 + degree) logits of `policy` at the end of `path` (question, time) rows, of which `length` (question,) count; -inf where none is open."
     policy.eval()
-    put, row = lambda x: torch.as_tensor(x, device=env.device), np.arange(len(path))
-    hit = (env.world.neighbor[path[:, :-1]] == path[:, 1:, None]).argmax(-1)                     # (question, time - 1)
-    along = np.concatenate([heading[:, None], env.world.edge[path[:, :-1], hit, 0]], 1).astype(np.float32)
-    action = np.pad(hit + 1, ((0, 0), (0, 1)))
-    return policy(policy.listen(tokens), *seen_along(env, put(path), put(along), put(action))).logits[put(row), put(length - 1)].cpu().numpy()
+    at = torch.arange(len(path), device=env.device), torch.as_tensor(length - 1, device=env.device)
+    walked = (x.to(env.device) for x in batch_of_walks(env.world, tokens, path, length, heading)[1:4])
+    return policy(policy.listen(tokens), *seen_along(env, *walked)).logits[at].cpu().numpy()
 
 # %% ../nbs/49_planning.ipynb #c016
 def way(parent: np.ndarray, depth: np.ndarray, a: int, b: int) -> list[int]:

@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 
 from .adversarial import sample
-from .batches import DEMONSTRATION, RELABELLED, REPHRASED, Batch, batch_of_walks, some, stack
+from .batches import DEMONSTRATION, RELABELLED, REPHRASED, Batch, some, stack
 from .environment import Environment
 from .models.generator import GoalGenerator
 from .models.policy import Policy
-from .planning import chains
 from .relabel import Manner, relabel, rephrase
 from .replay import AdmissionRule, Replay, admit, provenance
-from .routes import ON_THE_WAY, shortest_routes, some_of
+from .routes import ON_THE_WAY, chains, shortest_routes, some_of
 from .types import require
 from .worlds.tables import World
 
@@ -35,10 +34,7 @@ def random_routes(world: World, start: np.ndarray, heading: np.ndarray, moves: t
     """
     trees = shortest_routes(world, start, heading, moves=moves[1])
     picked, _ = some_of(trees, trees.depth >= moves[0], 1, len(start), rng=rng)
-    node, length = chains(picked)
-    good = picked.tag[node[:, -1]] != ON_THE_WAY
-    node, length = node[good], length[good]
-    return batch_of_walks(world, torch.zeros(len(node), 0, dtype=torch.int64), picked.viewpoint[node], length, heading[picked.question[node[:, 0]]])
+    return chains(picked, np.flatnonzero(picked.leaf & (picked.tag != ON_THE_WAY)))[1]
 
 # %% ../nbs/64_practice.ipynb #c007
 @dataclass(frozen=True)

@@ -56,7 +56,8 @@ def sayable(logits: Tensor, first: bool) -> Tensor:
 
 def only(scene: Scene, memory: Memory, keep: Tensor) -> tuple[Scene, Memory]:
     "Those rows of a batch that `keep` (row,) indexes, in that order."
-    return Scene(*(x[keep] for x in scene)), Memory(*(tuple(s[:, keep].contiguous() for s in states) for states in memory))
+    some = lambda x: x[:, keep].contiguous()
+    return Scene(*(x[keep] for x in scene)), Memory(*(tuple(map(some, states)) for states in memory[:2]), *map(some, memory[2:]))
 
 @torch.no_grad()
 def speak(goals: GoalGenerator, scene: Scene, z: Tensor, mark: Tensor, how: Manner, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -114,19 +115,19 @@ def together(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat([F.pad(x, (0, width - x.shape[1]), value=PAD) for x in parts])
 
 def latent_of(goals: GoalGenerator, scene: Scene, tokens: Tensor, how: Manner, generator: torch.Generator | None) -> Tensor:
-    "(batch, latent) z, as `how.latent` says."
+    "(batch, latent) z, as `how.latent` says, for or of the marked `tokens` (batch, 1 + word)."
     if how.latent == 'posterior': return goals.posterior(scene, tokens).mean
-    prior = goals.prior(scene)
+    prior = goals.prior(scene, tokens[:, 0])
     return prior.mean if how.latent == 'mean' else prior.sample(generator)
 
 def say(goals: GoalGenerator, scene: Scene, tokens: Tensor, mark: Tensor, how: Manner, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
     "(batch, word) sentences and (batch,) their nats, once, under a z as `how` says."
-    z = latent_of(goals, scene, tokens, how, generator)
+    z = latent_of(goals, scene, torch.cat([mark[:, None], tokens], 1), how, generator)
     return beam(goals, scene, z, mark, how) if how.search == 'beam' else speak(goals, scene, z, mark, how, generator)
 
 def best_of(goals: GoalGenerator, scene: Scene, found: Sequence[Tensor], mark: Tensor) -> tuple[Tensor, Tensor]:
     "Of several sentences (batch, word) for each trajectory the likeliest with z at the prior's mean, and (batch,) its nats there."
-    said, z = torch.stack(together(found).split(len(mark))), goals.prior(scene).mean
+    said, z = torch.stack(together(found).split(len(mark))), goals.prior(scene, mark).mean
     nats = torch.stack([log_likelihood(goals, scene, z, torch.cat([mark[:, None], s], 1)) for s in said])
     best, row = nats.argmax(0), torch.arange(len(mark), device=mark.device)
     return said[best, row], nats[best, row]
@@ -194,5 +195,5 @@ def interpolate(goals: GoalGenerator, env: Environment, batch: Batch, other: Ten
     "`steps` tables of sentences (batch, word), as z goes from the posterior's mean under those of `batch` to that under `other` (batch, word)."
     goals.eval()
     scene, mark = goals.look(env, batch), torch.full((len(batch.tokens),), goals.config.words + LEVELS.index(level), device=env.device)
-    a, b = (goals.posterior(scene, tokens.to(env.device)).mean for tokens in (batch.tokens, other))
+    a, b = (goals.posterior(scene, torch.cat([mark[:, None], tokens.to(env.device)], 1)).mean for tokens in (batch.tokens, other))
     return [speak(goals, scene, torch.lerp(a, b, float(share)), mark, how)[0].cpu() for share in torch.linspace(0, 1, steps)]

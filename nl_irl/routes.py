@@ -8,13 +8,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
+from .batches import Batch
 from .types import require
 from .worlds.tables import World, distance_between
 
 # %% auto #0
 __all__ = ['ON_THE_WAY', 'Routes', 'routes_of', 'join', 'metres_within', 'shortest_routes', 'walks', 'branches', 'best_of',
-           'some_of']
+           'some_of', 'chains']
 
 # %% ../nbs/39_routes.ipynb #c003
 class Routes(NamedTuple):
@@ -153,3 +155,13 @@ def some_of(routes: Routes, fits: np.ndarray, count: int, questions: int, *, rng
     drawn = best_of(np.where(fits, rng.random(len(fits)), -np.inf), routes, count)
     there, left = (np.bincount(routes.question[x], minlength=questions) for x in (fits, drawn))
     return branches(routes, drawn)[0], there / np.maximum(left, 1)
+
+# %% ../nbs/39_routes.ipynb #c019
+def chains(routes: Routes, end: np.ndarray) -> tuple[np.ndarray, Batch]:
+    "(n, time) nodes of the routes to the nodes `end` (n,), which are repeated as padding, and these routes as trajectories without words."
+    time, depth = int(routes.depth.max(initial=0)) + 1, routes.depth[end][:, None]
+    node = np.repeat(end[:, None], time, 1)
+    for _ in range(time): node = np.where(routes.depth[node] > np.arange(time), routes.parent[node], node)     # up, until every chain begins at its root
+    action = np.pad(routes.move[node[:, 1:]] + 1, ((0, 0), (0, 1))) * (np.arange(time) < depth)
+    fields = routes.viewpoint[node], routes.heading[node], action, np.where(np.arange(time) <= depth, action, -1)
+    return node, Batch(torch.zeros(len(end), 0, dtype=torch.int64), *map(torch.as_tensor, fields))

@@ -21,7 +21,7 @@ from .descent import Descent, DescentConfig
 from .environment import STOP, Environment
 from .models.discriminator import Discriminator, Walks, lift, log_policy, watch
 from .models.policy import Policy
-from .routes import Routes, shortest_routes
+from .routes import Routes, chains, shortest_routes
 from .types import require
 
 # %% auto #0
@@ -137,18 +137,11 @@ def tree_walks(routes: Routes, tokens: Tensor, degree: int) -> tuple[Batch, Tens
 
     tokens: (question, word) of the questions that the trees answer. -1 stands for no step, and for no node.
     """
-    leaf = np.flatnonzero(routes.leaf)
-    node, here = np.full((len(leaf), routes.depth.max() + 1), -1), leaf
-    for d in range(node.shape[1] - 1, -1, -1):
-        at = routes.depth[here] == d
-        node[at, d], here = here[at], np.where(at, routes.parent[here], here)
-    step = node >= 0
-    last = np.maximum.accumulate(np.where(step, node, 0), 1)
-    action = np.pad(np.where(step, routes.move[node] + 1, 0)[:, 1:], ((0, 0), (0, 1)))
+    nodes, walks = chains(routes, np.flatnonzero(routes.leaf))
+    node = torch.as_tensor(nodes).masked_fill(walks.target < 0, -1)
     there, child = np.full((len(routes.depth), 1 + degree), -1), np.flatnonzero(routes.depth > 0)
     there[routes.parent[child], routes.move[child] + 1] = child
-    arrays = map(torch.as_tensor, (routes.viewpoint[last], routes.heading[last], action, np.where(step, action, -1)))
-    return Batch(tokens[torch.as_tensor(routes.question[leaf])], *arrays), torch.as_tensor(node), torch.as_tensor(there)
+    return walks._replace(tokens=tokens[torch.as_tensor(routes.question[nodes[:, 0]])]), node, torch.as_tensor(there)
 
 def reach(log_pi: Tensor, there: Tensor, levels: np.ndarray) -> Tensor:
     "(node,) how likely an agent that acts by `log_pi` (node, action) comes to each node of a tree; its levels begin at `levels`."

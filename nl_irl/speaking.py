@@ -19,13 +19,12 @@ from .descent import Descent, DescentConfig
 from .environment import Environment
 from .models.generator import LEVELS, GoalGenerator, Scene, divergence, followed, log_likelihood, marked, remind, tells
 from .planning import Scorer
-from .routes import Routes
+from .routes import Routes, chains
 from .text import PAD, UNKNOWN
 from .types import Episode, Level, require
 
 # %% auto #0
-__all__ = ['SpeakingConfig', 'hide', 'bag_loss', 'Told', 'tell', 'learn_telling', 'Speaking', 'levels_of', 'each_route',
-           'by_speaker']
+__all__ = ['SpeakingConfig', 'hide', 'bag_loss', 'Told', 'tell', 'learn_telling', 'Speaking', 'levels_of', 'by_speaker']
 
 # %% ../nbs/52_speaking.ipynb #c004
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def tell(goals: GoalGenerator, env: Environment, batch: Batch, *, hidden: float 
     reminded: the share of sentences, by chance, whose telling words are there to be kept.
     """
     tokens, scene = batch.tokens.to(env.device), goals.look(env, batch)
-    prior, posterior = goals.prior(scene), goals.posterior(scene, tokens[:, 1:])
+    prior, posterior = goals.prior(scene, tokens[:, 0]), goals.posterior(scene, tokens)
     z, shown = posterior.sample() if goals.training else posterior.mean, scene
     if reminded:
         some = torch.rand(len(tokens), 1, device=env.device) < reminded
@@ -92,7 +91,9 @@ def tell(goals: GoalGenerator, env: Environment, batch: Batch, *, hidden: float 
 def learn_telling(goals: GoalGenerator, tokens: Tensor, scene: Scene, *, rate: float = 0.1) -> None:
     "Move the running mean in `goals.telling` of those words that the marked `tokens` say."
     target, size = followed(tokens), len(goals.telling)
-    word = lambda scene: F.cross_entropy(goals(scene, goals.prior(scene).mean, tokens)[0].transpose(1, 2), target, ignore_index=PAD, reduction='none')
+    def word(scene: Scene) -> Tensor:
+        logits, _ = goals(scene, goals.prior(scene, tokens[:, 0]).mean, tokens)
+        return F.cross_entropy(logits.transpose(1, 2), target, ignore_index=PAD, reduction='none')
     said = target.ne(PAD)
     gain = torch.zeros_like(goals.telling).index_add(0, target[said], (word(Scene(*(x.roll(1, 0) for x in scene))) - word(scene))[said])
     count = target[said].bincount(minlength=size)
@@ -139,27 +140,18 @@ def levels_of(episodes: Sequence[Episode]) -> Tensor:
     return torch.tensor([LEVELS.index(e.level) for e in episodes], dtype=torch.int64)
 
 # %% ../nbs/52_speaking.ipynb #c018
-def each_route(routes: Routes) -> Batch:
-    "The route to each node of `routes` as a trajectory of its own, without words."
-    time, node = int(routes.depth.max(initial=0)) + 1, np.arange(len(routes.depth))
-    on = np.repeat(node[:, None], time, 1)
-    for _ in range(time): on = np.where(routes.depth[on] > np.arange(time), routes.parent[on], on)
-    end = np.arange(time) - routes.depth[:, None]                                                        # 0 where the route ends
-    action = np.where(end < 0, np.pad(routes.move[on[:, 1:]], ((0, 0), (0, 1))) + 1, 0)
-    fields = routes.viewpoint[on], routes.heading[on], action, np.where(end <= 0, action, -1)
-    return Batch(torch.zeros(len(node), 0, dtype=torch.int64), *map(torch.as_tensor, fields))
-
 def by_speaker(goals: GoalGenerator, env: Environment, *, level: Level = 'route', size: int = 256) -> Scorer:
     "A scorer: log p(sentence | route) in nats with z at the prior's mean, `size` routes at a time."
     @torch.no_grad()
     def score(tokens: Tensor, routes: Routes) -> Tensor:
         goals.eval()
-        every, told, nats = each_route(routes), marked(tokens, level, goals.config.words), tokens.new_zeros(len(routes.depth), dtype=torch.float32)
+        every, told = chains(routes, np.arange(len(routes.depth)))[1], marked(tokens, level, goals.config.words)
+        nats = tokens.new_zeros(len(routes.depth), dtype=torch.float32)
         put, words = lambda x: torch.as_tensor(x, device=env.device), told.ne(PAD).sum(1).cpu().numpy()[routes.question]
         order = np.lexsort((routes.depth, words))                                                       # alike together, so that there is little padding
         for some in np.split(order, range(size, len(order), size)):
             scene = goals.look(env, Batch(*(x[some, :routes.depth[some].max() + 1] for x in every)))
             said = told[:, :words[some].max()].index_select(0, put(routes.question[some]))
-            nats[put(some)] = log_likelihood(goals, scene, goals.prior(scene).mean, said)
+            nats[put(some)] = log_likelihood(goals, scene, goals.prior(scene, said[:, 0]).mean, said)
         return nats
     return score

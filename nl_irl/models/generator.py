@@ -24,10 +24,11 @@ from ..types import Level, require
 from ..worlds.tables import HEADINGS
 
 # %% auto #0
-__all__ = ['PARTS', 'FACTS', 'LEVELS', 'Things', 'go_with', 'is_part', 'things_at', 'things_of', 'Way', 'relative', 'way_of',
-           'GeneratorConfig', 'Scene', 'read_in', 'Watcher', 'places_along', 'locate', 'Listed', 'metres_to',
-           'list_things', 'lay', 'Viewer', 'look_for', 'Gaussian', 'divergence', 'gaussian', 'Reader', 'kept',
-           'Reminder', 'Memory', 'Teller', 'GoalGenerator', 'tells', 'remind', 'marked', 'followed', 'log_likelihood']
+__all__ = ['PARTS', 'FACTS', 'WAVES', 'LEVELS', 'CALLED', 'Things', 'go_with', 'is_part', 'things_at', 'things_of', 'Way',
+           'relative', 'way_of', 'GeneratorConfig', 'Scene', 'read_in', 'Watcher', 'places_along', 'locate', 'Listed',
+           'places_of', 'metres_to', 'from_end', 'list_things', 'lay', 'beside', 'Viewer', 'look_for', 'Gaussian',
+           'divergence', 'gaussian', 'Reader', 'kept', 'Reminder', 'fading', 'Memory', 'Teller', 'GoalGenerator',
+           'tells', 'remind', 'marked', 'followed', 'log_likelihood']
 
 # %% ../../nbs/45_generator.ipynb #c004
 PARTS = 3
@@ -129,19 +130,20 @@ class GeneratorConfig(PolicyConfig):
     key: int = 96               # of what the decoder attends to
     latent: int = 16            # of z
     things: int = 16            # that each viewpoint shows at most
+    times: int = 16             # steps from the start, and to the end, that are told apart
     dropout: float = 0.1
     label_dropout: float = 0.1
 
 class Scene(NamedTuple):
     """A batch of trajectories as the decoder sees them; `spot` counts things at steps, then steps, then words that are to be kept.
 
-    key: (batch, spot, key).  known: (batch, spot) bool, not padding.  label: (batch, spot, 1 + PARTS) int64 and share: float, what each of them speaks of.
+    key: (batch, spot, key).  known: (batch, spot) bool, not padding.  own, part: (batch, spot, labels), how much of each label is the thing's, and its parts'.
     word: (batch, kept) int64, the words of the last spots, 0 for padding.  whole: (batch, width), the trajectory as one vector.
     """
     key: Tensor
     known: Tensor
-    label: Tensor
-    share: Tensor
+    own: Tensor
+    part: Tensor
     word: Tensor
     whole: Tensor
 
@@ -181,45 +183,60 @@ def places_along(way: Way) -> Tensor:
     made = way.out[..., :2] * (5 * way.out[..., 4] * way.out[..., 3])[..., None]
     return F.pad(made.cumsum(1)[:, :-1], (0, 0, 1, 0))
 
-def locate(group: Tensor, place: Tensor, bearing: Tensor, weight: Tensor, *, ahead: float = 2.0, pull: float = 0.02) -> tuple[Tensor, Tensor]:
-    """(n, 2) metres, the place that comes nearest to all rays of its `group` (n,), and (n,) metres root mean square from that place to them.
+def locate(group: Tensor, step: Tensor, place: Tensor, bearing: Tensor, weight: Tensor, *, ahead: float = 2.0, pull: float = 0.02,
+           near: float = 0.4) -> tuple[Tensor, Tensor]:
+    """(n, 2) metres, for each ray the place that comes nearest to all rays of its `group` (n,), and (n,) metres root mean square from there to them.
 
-    place: (n, 2) where each ray begins.  bearing: (n, 2) its unit vector.  weight: (n,).  Each ray pulls weakly to `ahead` metres along it.
+    A ray of another `step` (n,) counts `near` times as much for each step between.  place: (n, 2) where each ray begins.  bearing: (n, 2) its unit vector.
+    weight: (n,).  Each ray pulls weakly to `ahead` metres along it.
     """
-    groups = int(group.max()) + 1 if len(group) else 0
+    groups, steps = (int(x.max()) + 1 if len(x) else 1 for x in (group, step))
+    row, number = group * steps + step, torch.arange(steps, device=place.device)
+    fade = near ** (number[:, None] - number).abs().to(place.dtype)
+    def total(x: Tensor) -> Tensor:
+        each = (x * weight.view(-1, *[1] * (x.dim() - 1))).flatten(1)
+        summed = fade @ x.new_zeros(groups * steps, each.shape[1]).index_add(0, row, each).view(groups, steps, -1)
+        return summed.flatten(0, 1).index_select(0, row).view_as(x)
     across = bearing.flip(-1) * bearing.new_tensor([1, -1])                                             # off the ray, to its right
-    total = lambda x: x.new_zeros(groups, *x.shape[1:]).index_add(0, group, x * weight.view(-1, *[1] * (x.dim() - 1)))
-    offset = (across * place).sum(-1, keepdim=True)
     (a, b), (_, d) = (total(across[:, :, None] * across[:, None]) + pull * total(torch.eye(2).to(place).expand(len(place), 2, 2))).permute(1, 2, 0)
-    x, y = (total(across * offset) + pull * total(place + ahead * bearing)).unbind(-1)
-    found = (torch.stack([d * x - b * y, a * y - b * x], -1) / (a * d - b * b)[:, None]).index_select(0, group)
-    off = ((found - place) * across).sum(-1)
-    return found, (total(off.square()) / total(torch.ones_like(off))).sqrt().index_select(0, group)
+    x, y = (total(across * (across * place).sum(-1, keepdim=True)) + pull * total(place + ahead * bearing)).unbind(-1)
+    found = torch.stack([d * x - b * y, a * y - b * x], -1) / (a * d - b * b)[:, None]
+    off = ((found - place) * across).sum(-1, keepdim=True)
+    return found, (total(off.square()) / total(torch.ones_like(off))).sqrt()[:, 0]
 
 # %% ../../nbs/45_generator.ipynb #c019
 class Listed(NamedTuple):
-    "Things of a batch in one row: label (n,), part and share (n, PARTS), facts (n, FACTS); batch, step and spot (n,) say whose, when, and which of its things."
+    """Things of a batch in one row: label (n,), part and share (n, PARTS), facts (n, FACTS), place (n, 2) in metres, as in `from_end`.
+
+    batch, step and spot (n,) say whose, when, and which of its things.
+    """
     label: Tensor
     part: Tensor
     share: Tensor
     facts: Tensor
+    place: Tensor
     batch: Tensor
     step: Tensor
     spot: Tensor
 
-FACTS = 27
+FACTS, WAVES = 41, (3., 6., 12.)                                        # metres
 
-def metres_to(things: Things, place: Tensor, batch: Tensor, step: Tensor, label: Tensor, bearing: Tensor, size: Tensor, way: Way) -> Tensor:
-    "(n, 7) log(1 + metres) from the places of labels to where the agent is, was, will be, halfway there, at the end and nearest; and off their rays."
-    names = things.largest.shape[1]
-    _, group = torch.unique(batch * names + label, return_inverse=True)
-    at, north = place[batch, step], things.gaze.new_tensor([0, 1])
-    found, off = locate(group, at, F.normalize(torch.where(bearing.any(-1, keepdim=True), bearing, north), dim=-1), size.square() + 1e-3)
-    after, before = place[batch, torch.minimum(step + 1, way.last[batch])], place[batch, (step - 1).clamp(min=0)]
-    spots = torch.stack([at, before, after, (at + after) / 2, place[batch, way.last[batch]]], 1)
-    away = (spots - found[:, None]).norm(dim=-1)
+def places_of(things: Things, place: Tensor, batch: Tensor, step: Tensor, label: Tensor, bearing: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    "(n, 2) metres from the start, where labels seem to be that are seen by `bearing` (n, 2) from `place` (batch, time, 2), and (n,) metres off their rays."
+    _, group = torch.unique(batch * things.largest.shape[1] + label, return_inverse=True)
+    ray = F.normalize(torch.where(bearing.any(-1, keepdim=True), bearing, things.gaze.new_tensor([0, 1])), dim=-1)
+    return locate(group, step, place[batch, step], ray, size.square() + 1e-3)
+
+def metres_to(found: Tensor, place: Tensor, batch: Tensor, step: Tensor, way: Way) -> Tensor:
+    "(n, 6) metres from `found` (n, 2) to where the agent is, was, will be, halfway there, at the end, and at the least."
+    at, after, before = place[batch, step], place[batch, torch.minimum(step + 1, way.last[batch])], place[batch, (step - 1).clamp(min=0)]
+    away = (torch.stack([at, before, after, (at + after) / 2, place[batch, way.last[batch]]], 1) - found[:, None]).norm(dim=-1)
     nearest = (place[batch] - found[:, None]).norm(dim=-1).masked_fill(~way.on[batch], torch.inf).amin(1)
-    return torch.log1p(torch.cat([away, nearest[:, None], off[:, None]], 1))
+    return torch.cat([away, nearest[:, None]], 1)
+
+def from_end(found: Tensor, place: Tensor, heading: Tensor, batch: Tensor, way: Way) -> Tensor:
+    "(n, 2) metres to the right and ahead of who stands at the end of its trajectory, as it came."
+    return relative(found - place[batch, way.last[batch]], heading[batch, way.last[batch]])
 
 # %% ../../nbs/45_generator.ipynb #c021
 def list_things(things: Things, batch: Batch, way: Way, hide: float) -> Listed:
@@ -227,27 +244,37 @@ def list_things(things: Things, batch: Batch, way: Way, hide: float) -> Listed:
     there = (rows(things.label, batch.viewpoint) > 0) & way.on[..., None]
     if hide: there = there & (torch.rand(there.shape, device=there.device) > hide)
     which, t, k = there.nonzero(as_tuple=True)
-    last, at = way.last[which], (which, t)
+    last, at, place = way.last[which], (which, t), places_along(way)
     here, before, after = batch.viewpoint[at], batch.viewpoint[which, (t - 1).clamp(min=0)], batch.viewpoint[which, torch.minimum(t + 1, last)]
     label, gaze = things.label[here, k], things.gaze[here, k]
     size = lambda place: torch.stack([things.largest[place, label], torch.log(things.area[place, label] + .03)], -1)
     ever = (rows(things.largest, batch.viewpoint) * way.on[..., None]).amax(1)[which, label]
-    moved, out = way.moved[at][:, None], way.out[at]
+    found, off = places_of(things, place, which, t, label, gaze[:, :2], things.largest[here, label])
+    moved, out, mine = way.moved[at][:, None], way.out[at], from_end(found, place, batch.heading, which, way)
+    wave = (mine[..., None] * (2 * torch.pi / mine.new_tensor(WAVES))).flatten(1)
     facts = torch.cat([
         size(here), size(before) * (t > 0)[:, None], size(after) * moved, ever[:, None], gaze[:, 2:], relative(gaze[:, :2], batch.heading[at]),
         relative(gaze[:, :2], torch.atan2(out[:, 0], out[:, 1])) * moved, out[:, 4:], way.turn[at][:, :2],
         torch.stack([t == 0, t == last, t / 8, (last - t) / 8], -1),
-        metres_to(things, places_along(way), which, t, label, gaze[:, :2], things.largest[here, label], way)], -1)
+        torch.log1p(torch.cat([metres_to(found, place, which, t, way), off[:, None]], 1)), mine / 4, wave.sin(), wave.cos()], -1)
     count = there.flatten(1).sum(1)
     spot = torch.arange(len(which), device=which.device) - (count.cumsum(0) - count)[which]
-    return Listed(label, things.part[here, k], things.share[here, k], facts, which, t, spot)
+    return Listed(label, things.part[here, k], things.share[here, k], facts, mine, which, t, spot)
 
 def lay(x: Tensor, listed: Listed, batch: int) -> Tensor:
     "(n, ...) -> (batch, spot, ...), 0 where there is nothing."
     most = int(listed.spot.max()) + 1 if len(listed.spot) else 0
     return x.new_zeros(batch * most, *x.shape[1:]).index_copy(0, listed.batch * most + listed.spot, x).view(batch, most, *x.shape[1:])
 
-# %% ../../nbs/45_generator.ipynb #c023
+# %% ../../nbs/45_generator.ipynb #c024
+def beside(listed: Listed, batch: int) -> Tensor:
+    "(batch, thing, thing): 1 for things in the same place, .14 at two metres; 0 for those of another step or the same label, and for padding."
+    place, step, label = (lay(x, listed, batch) for x in (listed.place, listed.step, listed.label))
+    apart = lambda x: x[:, :, None] != x[:, None]
+    close = torch.exp(-(place[:, :, None] - place[:, None]).square().sum(-1) / 2)
+    return close.masked_fill(apart(step) | ~apart(label) | (label == 0)[:, None], 0)
+
+# %% ../../nbs/45_generator.ipynb #c026
 class Viewer(nn.Module):
     "Trajectories as a `Scene`."
     def __init__(self, config: GeneratorConfig):
@@ -255,27 +282,42 @@ class Viewer(nn.Module):
         c, self.config, self.watch = config, config, Watcher(config)
         self.thing, self.part = (nn.Embedding(c.labels, c.label_width, padding_idx=0) for _ in range(2))
         self.at, self.step = nn.Linear(c.width, c.key, bias=False), nn.Linear(c.width, c.key)
-        self.about, self.key = nn.Linear(2 * c.label_width + FACTS, c.key), nn.Sequential(nn.ReLU(), nn.Linear(c.key, c.key))
+        self.about, self.key = nn.Linear(3 * c.label_width + FACTS, c.key), nn.Sequential(nn.ReLU(), nn.Linear(c.key, c.key))
+        self.since, self.left = (nn.Embedding(c.times, c.key) for _ in range(2))
+        for table in (self.since, self.left): nn.init.normal_(table.weight, std=.3)
         self.whole = nn.Sequential(nn.Linear(c.width + c.key, c.width), nn.ReLU())
+
+    def when(self, way: Way) -> Tensor:
+        "(batch, time, key): which step it is, from the start and to the end, so that what comes next can be looked for."
+        step = torch.arange(way.on.shape[1], device=way.on.device)
+        return self.since(step.clamp(max=self.config.times - 1)) + self.left((way.last[:, None] - step).clamp(0, self.config.times - 1))
 
     def forward(self, env: Environment, batch: Batch) -> Scene:
         way = way_of(env, batch)
         states, ends = self.watch(env, batch, way)
-        listed = list_things(things_of(env, self.config.things), batch, way, self.config.label_dropout * self.training)
+        listed, (size, time) = list_things(things_of(env, self.config.things), batch, way, self.config.label_dropout * self.training), way.on.shape
+        thing, near = self.thing(listed.label), beside(listed, size)
         parts = F.embedding_bag(listed.part, self.part.weight, per_sample_weights=listed.share, mode='sum')
-        about = self.about(torch.cat([self.thing(listed.label), parts, listed.facts], -1)) + self.at(states)[listed.batch, listed.step]
-        size, time = way.on.shape
-        things, there = lay(self.key(about), listed, size), lay(torch.ones_like(listed.label), listed, size) > 0
+        others = (near @ lay(thing, listed, size)).flatten(0, 1).index_select(0, listed.batch * near.shape[1] + listed.spot)
+        about = self.about(torch.cat([thing, parts, others, listed.facts], -1)) + self.at(states)[listed.batch, listed.step]
+        when = self.when(way)
+        things, there = lay(self.key(about) + when[listed.batch, listed.step], listed, size), lay(torch.ones_like(listed.label), listed, size) > 0
         most = F.pad(things.masked_fill(~there[..., None], -9), (0, 0, 0, 1), value=-9).amax(1)
-        spoken = lambda own, parts: F.pad(lay(torch.cat([own[:, None], parts], 1), listed, size), (0, 0, 0, time))          # steps bring no labels
-        return Scene(torch.cat([things, self.step(states)], 1), torch.cat([there, way.on], 1), spoken(listed.label, listed.part),
-                     spoken(torch.ones_like(listed.share[:, 0]), listed.share), listed.label.new_zeros(size, 0), self.whole(torch.cat([ends, most], -1)))
+        return Scene(torch.cat([things, self.step(states) + when], 1), torch.cat([there, way.on], 1), *self.labels_of(listed, size, near.shape[1] + time),
+                     listed.label.new_zeros(size, 0), self.whole(torch.cat([ends, most], -1)))
 
-def look_for(asked: Tensor, scene: Scene) -> Tensor:
-    "(batch, word, spot): how much each of `asked` (batch, word, key) looks where."
-    return (2 * asked @ scene.key.transpose(1, 2) / scene.key.shape[-1] ** .5).masked_fill(~scene.known[:, None], -torch.inf).softmax(-1)
+    def labels_of(self, listed: Listed, batch: int, spots: int) -> tuple[Tensor, Tensor]:
+        "own and part of a `Scene` with so many `spots`."
+        spot, blank = listed.batch * spots + listed.spot, listed.share.new_zeros(batch * spots, self.config.labels)
+        own = blank.index_put((spot, listed.label), blank.new_ones(()))
+        part = blank.index_put((spot[:, None].expand_as(listed.part), listed.part), listed.share, accumulate=True)
+        return own.view(batch, spots, -1), part.view(batch, spots, -1)
 
-# %% ../../nbs/45_generator.ipynb #c027
+def look_for(asked: Tensor, scene: Scene, drawn: Tensor | float = 0.) -> Tensor:
+    "(batch, word, spot): how much each of `asked` (batch, word, key) looks where; drawn: (batch, word, spot) logits on top."
+    return (2 * asked @ scene.key.transpose(1, 2) / scene.key.shape[-1] ** .5 + drawn).masked_fill(~scene.known[:, None], -torch.inf).softmax(-1)
+
+# %% ../../nbs/45_generator.ipynb #c030
 class Gaussian(NamedTuple):
     "Independent normal distributions: mean and log of the variance, (batch, latent) each."
     mean: Tensor
@@ -307,7 +349,7 @@ class Reader(nn.Module):
         found = look_for(self.ask(embedded), scene) @ scene.key
         return gaussian(self.infer(torch.cat([read_in(self.layer, torch.cat([embedded, found], -1), length)[1], scene.whole], -1)))
 
-# %% ../../nbs/45_generator.ipynb #c030
+# %% ../../nbs/45_generator.ipynb #c033
 def kept(tokens: Tensor, keep: Tensor) -> Tensor:
     "Those of `tokens` (batch, word) that `keep` (batch, word) says, moved together, then padding; at least one column."
     order = keep.logical_not().long().argsort(dim=1, stable=True)
@@ -326,55 +368,73 @@ class Reminder(nn.Module):
         states, _ = read_in(self.layer, embedded, there.sum(1).clamp(min=1))
         longer = lambda x: F.pad(x, (0, 0, 0, words.shape[1]))
         return Scene(torch.cat([scene.key, self.key(torch.cat([embedded, states], -1))], 1), torch.cat([scene.known, there], 1),
-                     longer(scene.label), longer(scene.share), words, scene.whole)
+                     longer(scene.own), longer(scene.part), words, scene.whole)
 
-# %% ../../nbs/45_generator.ipynb #c033
+# %% ../../nbs/45_generator.ipynb #c036
+def fading(x: Tensor, before: Tensor, keep: float = 0.75) -> Tensor:
+    "(batch, word, n): the sum of `x` (batch, word, n) up to each word, each step back counting `keep` as much; it goes on from `before` (batch, n)."
+    step = torch.arange(x.shape[1], device=x.device, dtype=x.dtype)
+    return torch.tril(keep ** (step[:, None] - step)) @ x + keep ** (step[:, None] + 1) * before[:, None]
+
+# %% ../../nbs/45_generator.ipynb #c038
+LEVELS = ('route', 'goal', 'segment')
+CALLED = 3.                                     # logit of a word to be the name of a label that is attended to, at first
+
 class Memory(NamedTuple):
-    "The states of the two recurrent layers, from which a sentence goes on."
+    """From where a sentence goes on: the states of the two recurrent layers, (1, batch, width) each;
+
+    named: (1, batch, labels), which labels the words so far have named; level: (1, batch, word_width), its mark.
+    """
     first: tuple[Tensor, Tensor]
     second: tuple[Tensor, Tensor]
+    named: Tensor
+    level: Tensor
 
+# %% ../../nbs/45_generator.ipynb #c039
 class Teller(nn.Module):
-    "p(next word | words so far, trajectory, z); `embedded`: (batch, word, word_width)."
+    "p(next word | words so far, trajectory, z)."
     def __init__(self, config: GeneratorConfig):
         super().__init__()
         c, self.dropout = config, nn.Dropout(config.dropout)
-        self.start = nn.Linear(c.width + c.latent, 2 * c.width)
-        self.first, self.second = nn.LSTM(c.word_width + c.latent, c.width, batch_first=True), nn.LSTM(c.width + c.key, c.width, batch_first=True)
+        self.start = nn.Linear(c.width + c.latent + c.word_width, 2 * c.width)
+        self.first = nn.LSTM(2 * c.word_width + c.latent, c.width, batch_first=True)
+        self.second = nn.LSTM(c.width + c.key, c.width, batch_first=True)
         self.ask, self.ask_again = nn.Linear(c.width, c.key), nn.Linear(c.width, c.key)
-        self.speak, self.usual = nn.Linear(c.width + c.key, c.word_width), nn.Parameter(torch.zeros(c.words))
+        self.match, self.match_again = nn.Linear(c.width, 4), nn.Linear(c.width, 4)
+        self.speak, self.usual, self.role = nn.Linear(c.width + c.key, c.word_width), nn.Parameter(torch.zeros(c.words)), nn.Linear(c.width, 2)
         self.name, self.trust = nn.Parameter(torch.zeros(c.labels, c.words)), nn.Parameter(torch.zeros(()))
         self.repeat = nn.Parameter(torch.tensor(4.))
 
-    def begin(self, scene: Scene, z: Tensor) -> Memory:
-        "What the decoder has in mind before the first word."
-        state, memory = self.start(torch.cat([scene.whole, z], -1)).tanh()[None].chunk(2, -1)
-        return Memory((state.contiguous(), memory.contiguous()), (torch.zeros_like(state), torch.zeros_like(state)))
+    def begin(self, scene: Scene, z: Tensor, level: Tensor) -> Memory:
+        "What the decoder has in mind before the first word; level: (batch, word_width)."
+        state, memory = self.start(torch.cat([scene.whole, z, level], -1)).tanh()[None].chunk(2, -1)
+        return Memory((state.contiguous(), memory.contiguous()), (torch.zeros_like(state), torch.zeros_like(state)),
+                      state.new_zeros(1, len(z), len(self.name)), level[None])
 
-    def forward(self, scene: Scene, z: Tensor, embedded: Tensor, memory: Memory, words: Tensor, kin: Tensor) -> tuple[Tensor, Memory]:
-        "(batch, word, words) logits and the memory after the last word; words: (words, word_width), kin: (labels, words) how well landmarks fit."
-        before = self.dropout(torch.cat([embedded, z[:, None].expand(-1, embedded.shape[1], -1)], -1))
-        read, first = self.first(before, memory.first)
+    def forward(self, scene: Scene, z: Tensor, tokens: Tensor, memory: Memory, table: Tensor, kin: Tensor) -> tuple[Tensor, Memory]:
+        "(batch, word, words) logits, and the memory after the last word; table: (words and marks, word_width), kin: (labels, words) how well landmarks fit."
+        aim, name = torch.cat([z, memory.level[0]], -1), self.name + self.trust * kin
+        read, first = self.first(self.dropout(torch.cat([F.embedding(tokens, table), aim[:, None].expand(-1, tokens.shape[1], -1)], -1)), memory.first)
         read = self.dropout(read)
-        told, second = self.second(torch.cat([read, look_for(self.ask(read), scene) @ scene.key], -1), memory.second)
+        now = F.embedding(tokens, F.pad(name.clamp(min=0) / CALLED, (0, len(LEVELS))).t())                         # (batch, word, labels)
+        named = fading(now, memory.named[0])
+        drawn = lambda a, b, c, d: (a * now + b * named) @ scene.own.transpose(1, 2) + (c * now + d * named) @ scene.part.transpose(1, 2)
+        found = look_for(self.ask(read), scene, drawn(*self.match(read).split(1, -1))) @ scene.key
+        told, second = self.second(torch.cat([read, found], -1), memory.second)
         told = self.dropout(told)
-        looked = look_for(self.ask_again(told), scene)
-        logits = self.speak(torch.cat([told, looked @ scene.key], -1)) @ words.t() + self.usual
-        logits = logits + self.labels_in(looked, scene) @ (self.name + self.trust * kin)
-        if count := scene.word.shape[1]:
-            again = self.repeat * looked[..., -count:]
-            logits = logits.scatter_add(2, scene.word[:, None].expand_as(again), again)
-        return logits, Memory(first, second)
+        looked = look_for(self.ask_again(told), scene, drawn(*self.match_again(told).split(1, -1)))
+        return self.words(told, looked, scene, table, name), Memory(first, second, named[None, :, -1], memory.level)
 
-    def labels_in(self, looked: Tensor, scene: Scene) -> Tensor:
-        "(batch, word, labels), how much of each label `looked` (batch, word, spot) takes in."
-        weight = (looked[..., None] * scene.share[:, None]).flatten(2)
-        where = scene.label.flatten(1)[:, None].expand(-1, looked.shape[1], -1)
-        return weight.new_zeros(*looked.shape[:2], len(self.name)).scatter_add(2, where, weight)
+    def words(self, told: Tensor, looked: Tensor, scene: Scene, table: Tensor, name: Tensor) -> Tensor:
+        "(batch, word, words) logits of a decoder that has `told` (batch, word, width) in mind and has `looked` (batch, word, spot) at things."
+        thing, part = (2 * torch.sigmoid(self.role(told))).split(1, -1)
+        logits = self.speak(torch.cat([told, looked @ scene.key], -1)) @ table[:len(self.usual)].t() + self.usual
+        logits = logits + (thing * (looked @ scene.own) + part * (looked @ scene.part)) @ name
+        if not (count := scene.word.shape[1]): return logits
+        again = self.repeat * looked[..., -count:]
+        return logits.scatter_add(2, scene.word[:, None].expand_as(again), again)
 
-# %% ../../nbs/45_generator.ipynb #c035
-LEVELS = ('route', 'goal', 'segment')
-
+# %% ../../nbs/45_generator.ipynb #c041
 class GoalGenerator(nn.Module):
     "p(instruction | trajectory, z), p(z | trajectory) and q(z | trajectory, instruction). `landmarks` are learned beforehand (`LandmarkLearner`) and kept."
     def __init__(self, config: GeneratorConfig):
@@ -384,7 +444,7 @@ class GoalGenerator(nn.Module):
         self.viewer, self.reader, self.teller, self.dropout = Viewer(c), Reader(c), Teller(c), nn.Dropout(c.dropout)
         self.reminder = Reminder(c)
         self.landmarks = Landmarks(c.words, c.labels, width=c.landmark_width).requires_grad_(False)
-        self.word, self.expect = nn.Embedding(c.words + len(LEVELS), c.word_width, padding_idx=PAD), nn.Linear(c.width, 2 * c.latent)
+        self.word, self.expect = nn.Embedding(c.words + len(LEVELS), c.word_width, padding_idx=PAD), nn.Linear(c.width + c.word_width, 2 * c.latent)
         self.bag = nn.Linear(c.latent + c.width, c.words)                # which words z and trajectory let expect, in any order
         self.register_buffer('telling', torch.zeros(c.words))           # nats by which each word is likelier of its own trajectory than of another
         nn.init.normal_(self.word.weight, std=0.1)
@@ -395,26 +455,26 @@ class GoalGenerator(nn.Module):
         with torch.no_grad():
             for i, name in enumerate(labels):
                 for word in tokenize(name):
-                    if word in vocabulary.index: self.teller.name[i, vocabulary.index[word]] = 3
+                    if word in vocabulary.index: self.teller.name[i, vocabulary.index[word]] = CALLED
 
     def look(self, env: Environment, batch: Batch) -> Scene:
         "The `Scene` of the trajectories in `batch`, whose tokens are not read."
         return self.viewer(env, Batch(*(x.to(env.device) for x in batch)))
 
-    def prior(self, scene: Scene) -> Gaussian:
-        "p(z | trajectory)."
-        return gaussian(self.expect(scene.whole))
+    def prior(self, scene: Scene, mark: Tensor) -> Gaussian:
+        "p(z | trajectory, level); mark: (batch,) int64, of the level."
+        return gaussian(self.expect(torch.cat([scene.whole, self.word(mark)], -1)))
 
     def posterior(self, scene: Scene, tokens: Tensor) -> Gaussian:
-        "q(z | trajectory, instruction); tokens: (batch, word) int64, without a mark."
+        "q(z | trajectory, instruction); tokens: (batch, 1 + word) int64, marked."
         return self.reader(scene, self.dropout(self.word(tokens)), tokens.ne(PAD).sum(1))
 
     def forward(self, scene: Scene, z: Tensor, tokens: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
         "(batch, word, words) logits of the word after each of `tokens` (batch, word), the first of which is a mark unless they go on from `memory`."
         kin = self.landmarks.label.weight @ self.landmarks.word.weight.t()
-        return self.teller(scene, z, self.word(tokens), memory or self.teller.begin(scene, z), self.word.weight[:self.config.words], kin)
+        return self.teller(scene, z, tokens, memory or self.teller.begin(scene, z, self.word(tokens[:, 0])), self.word.weight, kin)
 
-# %% ../../nbs/45_generator.ipynb #c037
+# %% ../../nbs/45_generator.ipynb #c043
 def tells(goals: GoalGenerator, tokens: Tensor, least: float = 0.3) -> Tensor:
     "(batch, word) bool: which of `tokens` (batch, word) tell at least so many nats of their trajectory."
     return goals.telling[tokens] >= least
@@ -424,7 +484,7 @@ def remind(goals: GoalGenerator, scene: Scene, tokens: Tensor, keep: Tensor) -> 
     words = kept(tokens, keep)
     return goals.reminder(scene, words, goals.dropout(goals.word(words)))
 
-# %% ../../nbs/45_generator.ipynb #c039
+# %% ../../nbs/45_generator.ipynb #c045
 def marked(tokens: Tensor, level: Tensor | Level, words: int) -> Tensor:
     "tokens (batch, word) with the mark of `level` (a name, or (batch,) indices of LEVELS) in front, for a vocabulary of so many `words`."
     require(not isinstance(level, str) or level in LEVELS, f'level must be one of {LEVELS}, got {level!r}')
