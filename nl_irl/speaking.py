@@ -24,18 +24,17 @@ from .text import PAD, UNKNOWN
 from .types import Episode, Level, require
 
 # %% auto #0
-__all__ = ['SpeakingConfig', 'hide', 'bag_loss', 'Told', 'tell', 'learn_telling', 'Speaking', 'levels_of', 'by_speaker']
+__all__ = ['SpeakingConfig', 'hide', 'Told', 'tell', 'learn_telling', 'Speaking', 'levels_of', 'by_speaker']
 
 # %% ../nbs/52_speaking.ipynb #c004
 @dataclass(frozen=True)
 class SpeakingConfig(DescentConfig):
     "How `Speaking` learns."
     batch: int = 64             # demonstrations a step
-    kl: float = 0.5             # weight of KL once it is warm
+    kl: float = 0.1             # weight of KL once it is warm
     warm: float = 0.3           # share of the updates over which that weight rises from 0
     free: float = 0.1           # nats of each dimension of z that cost nothing
-    hidden: float = 0.1         # share of the words that the decoder does not hear
-    bag: float = 0.5            # weight of the words without their order
+    hidden: float = 0.15        # share of the words that the decoder does not hear
     look: int = 8               # updates after each of which is looked at how telling words are
     reminded: float = 0.3       # share of the sentences whose telling words the decoder is to keep
     checks: int = 10            # times that training stops to look at the development splits
@@ -53,19 +52,13 @@ def hide(tokens: Tensor, share: float) -> Tensor:
     return tokens.masked_fill(hidden, UNKNOWN)
 
 # %% ../nbs/52_speaking.ipynb #c006
-def bag_loss(goals: GoalGenerator, scene: Scene, z: Tensor, tokens: Tensor) -> Tensor:
-    "(batch,) nats of the words of `tokens` (batch, word) without their order, telling words first: each counts by how telling it is, up to 1."
-    expected = goals.bag(torch.cat([scene.whole, z], -1)).log_softmax(-1).gather(1, tokens)
-    return -(expected * (.1 + .5 * goals.telling.clamp(0, 2))[tokens] * tokens.ne(PAD)).sum(1)
-
 class Told(NamedTuple):
     """What a generator makes of sentences.
 
-    nats: (batch,) of each sentence under a z of its posterior, and bag: (batch,) of its words without order.  kl: (latent,) mean KL in nats.
+    nats: (batch,) of each sentence under a z of its posterior.  kl: (latent,) mean KL in nats.
     word: (batch, 1 + word) nats of each word, 0 for padding, and hit: bool, whether it was the likeliest.  scene: what they were said of.
     """
     nats: Tensor
-    bag: Tensor
     kl: Tensor
     word: Tensor
     hit: Tensor
@@ -84,7 +77,7 @@ def tell(goals: GoalGenerator, env: Environment, batch: Batch, *, hidden: float 
         shown = remind(goals, scene, tokens[:, 1:], some & tells(goals, tokens[:, 1:]))
     logits, target = goals(shown, z, hide(tokens, hidden))[0], followed(tokens)
     word = F.cross_entropy(logits.transpose(1, 2), target, ignore_index=PAD, reduction='none')
-    return Told(word.sum(1), bag_loss(goals, scene, z, tokens[:, 1:]), divergence(posterior, prior).mean(0), word, logits.argmax(-1) == target, scene)
+    return Told(word.sum(1), divergence(posterior, prior).mean(0), word, logits.argmax(-1) == target, scene)
 
 # %% ../nbs/52_speaking.ipynb #c008
 @torch.no_grad()
@@ -112,16 +105,15 @@ class Speaking:
         self.descent = Descent(goals.parameters(), config)
 
     def update(self) -> dict[str, float]:
-        "One step: nats a word; nats a sentence of its bag, KL, and KL over what is free; dimensions over it; word accuracy. Errors: `Descent.step`."
+        "One step: nats a word; KL in nats a sentence, and over what is free; dimensions over it; word accuracy. Errors: `Descent.step`."
         c, batch = self.config, self.batches.draw()
         self.goals.train()
         told = tell(self.goals, self.env, batch, hidden=c.hidden, reminded=c.reminded)
         said = batch.tokens.ne(PAD)                                                                      # as many as words and an end
         weight, words = c.kl * min(1, (self.descent.updates + 1) / max(c.warm * c.updates, 1)), (said.sum() / len(said)).item()
         if self.descent.updates % c.look == 0: learn_telling(self.goals, batch.tokens.to(self.env.device), told.scene)
-        norm = self.descent.step({'the reconstruction': told.nats.mean() / words, 'the bag of words': c.bag * told.bag.mean() / words,
-                                  'the divergence': weight * told.kl.clamp(min=c.free).sum() / words})
-        return {'nats_a_word': told.nats.mean().item() / words, 'bag': told.bag.mean().item(), 'kl': told.kl.sum().item(),
+        norm = self.descent.step({'the reconstruction': told.nats.mean() / words, 'the divergence': weight * told.kl.clamp(min=c.free).sum() / words})
+        return {'nats_a_word': told.nats.mean().item() / words, 'kl': told.kl.sum().item(),
                 'kl_over_free': (told.kl - c.free).clamp(min=0).sum().item(), 'active': (told.kl > c.free).sum().item(),
                 'word_accuracy': told.hit.cpu()[said].float().mean().item(), 'speaking_gradient': norm}
 

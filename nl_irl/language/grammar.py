@@ -20,8 +20,8 @@ NOISE = frozenset('the a an that please slowly carefully quickly quietly simply 
 
 # %% auto #0
 __all__ = ['NOISE', 'Words', 'Way', 'NOTHING', 'Term', 'read', 'expand', 'Rule', 'rules', 'lexicon', 'slot_of', 'match', 'fill',
-           'Node', 'Chart', 'listener', 'Grammar', 'draw_term', 'clauses_of', 'punctuate', 'Speaker', 'tokens_of',
-           'meanings']
+           'words_of', 'Node', 'Chart', 'listener', 'Grammar', 'draw_term', 'clauses_of', 'punctuate', 'Speaker',
+           'tokens_of', 'meanings']
 
 # %% ../../nbs/12_grammar.ipynb #c004
 class Term(NamedTuple):
@@ -109,6 +109,10 @@ def fill(meaning: Term, bound: dict[str, Term]) -> Term:
     return Term(head.name if head else meaning.name, tuple(fill(a, bound) for a in meaning.args))
 
 # %% ../../nbs/12_grammar.ipynb #c016
+def words_of(text: str) -> list[str]:
+    "The words of a text in lower case, as the ear takes them."
+    return re.findall(r"[a-z]+(?:'[a-z]+)?", text.lower())
+
 class Node:
     "A state of the listener: where words lead, where slots lead, and the meanings that are complete here."
     __slots__ = ('words', 'slots', 'complete')
@@ -118,7 +122,7 @@ class Node:
     def add(self, words: Iterable[str], meaning: Term) -> None:
         "Extend the trie by one sequence of words and slots."
         node = self
-        for word in words:
+        for word in (w for said in words for w in ([said] if said[0] == '{' else words_of(said))):
             if word not in NOISE: node = (node.slots if word[0] == '{' else node.words).setdefault(word, Node())
         if meaning not in node.complete: node.complete.append(meaning)
 
@@ -252,7 +256,7 @@ class Speaker:
 # %% ../../nbs/12_grammar.ipynb #c026
 def tokens_of(text: str) -> list[str]:
     "Lower-case words of a text, as the listener takes them; 'an' and 'some' are read as 'a'."
-    return [w if w not in ('an', 'some') else 'a' for w in re.findall(r"[a-z][a-z'-]*", text.lower())]
+    return [w if w not in ('an', 'some') else 'a' for w in words_of(text)]
 
 def meanings(grammar: Grammar, text: str, trained: bool = False) -> list[Term]:
     "All programs that `text` can mean; [] where it means nothing. With `trained`, held-out phrasings and words are not understood."
