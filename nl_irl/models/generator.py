@@ -27,8 +27,8 @@ from ..worlds.tables import HEADINGS
 __all__ = ['PARTS', 'FACTS', 'WAVES', 'LEVELS', 'CALLED', 'Things', 'go_with', 'is_part', 'things_at', 'things_of', 'Way',
            'relative', 'way_of', 'GeneratorConfig', 'Scene', 'read_in', 'Watcher', 'places_along', 'locate', 'Listed',
            'places_of', 'metres_to', 'from_end', 'list_things', 'lay', 'beside', 'Viewer', 'look_for', 'Gaussian',
-           'divergence', 'gaussian', 'Reader', 'kept', 'Reminder', 'fading', 'Memory', 'Teller', 'GoalGenerator',
-           'tells', 'remind', 'marked', 'followed', 'log_likelihood']
+           'divergence', 'gaussian', 'Reader', 'kept', 'Reminder', 'fading', 'along', 'drawn_to', 'labels_in', 'Memory',
+           'Teller', 'GoalGenerator', 'tells', 'remind', 'marked', 'followed', 'log_likelihood']
 
 # %% ../../nbs/45_generator.ipynb #c004
 PARTS = 3
@@ -137,13 +137,14 @@ class GeneratorConfig(PolicyConfig):
 class Scene(NamedTuple):
     """A batch of trajectories as the decoder sees them; `spot` counts things at steps, then steps, then words that are to be kept.
 
-    key: (batch, spot, key).  known: (batch, spot) bool, not padding.  own, part: (batch, spot, labels), how much of each label is the thing's, and its parts'.
+    key: (batch, spot, key).  known: (batch, spot) bool, not padding.  label: (batch, spot) int64, 0 for none.  part, share: (batch, spot, PARTS).
     word: (batch, kept) int64, the words of the last spots, 0 for padding.  whole: (batch, width), the trajectory as one vector.
     """
     key: Tensor
     known: Tensor
-    own: Tensor
+    label: Tensor
     part: Tensor
+    share: Tensor
     word: Tensor
     whole: Tensor
 
@@ -219,7 +220,7 @@ class Listed(NamedTuple):
     step: Tensor
     spot: Tensor
 
-FACTS, WAVES = 41, (3., 6., 12.)                                        # metres
+FACTS, WAVES = 43, (3., 6., 12.)                                        # metres
 
 def places_of(things: Things, place: Tensor, batch: Tensor, step: Tensor, label: Tensor, bearing: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     "(n, 2) metres from the start, where labels seem to be that are seen by `bearing` (n, 2) from `place` (batch, time, 2), and (n,) metres off their rays."
@@ -254,7 +255,7 @@ def list_things(things: Things, batch: Batch, way: Way, hide: float) -> Listed:
     wave = (mine[..., None] * (2 * torch.pi / mine.new_tensor(WAVES))).flatten(1)
     facts = torch.cat([
         size(here), size(before) * (t > 0)[:, None], size(after) * moved, ever[:, None], gaze[:, 2:], relative(gaze[:, :2], batch.heading[at]),
-        relative(gaze[:, :2], torch.atan2(out[:, 0], out[:, 1])) * moved, out[:, 4:], way.turn[at][:, :2],
+        relative(gaze[:, :2], torch.atan2(out[:, 0], out[:, 1])) * moved, out[:, 2:], way.turn[at][:, :2],
         torch.stack([t == 0, t == last, t / 8, (last - t) / 8], -1),
         torch.log1p(torch.cat([metres_to(found, place, which, t, way), off[:, None]], 1)), mine / 4, wave.sin(), wave.cos()], -1)
     count = there.flatten(1).sum(1)
@@ -303,15 +304,9 @@ class Viewer(nn.Module):
         when = self.when(way)
         things, there = lay(self.key(about) + when[listed.batch, listed.step], listed, size), lay(torch.ones_like(listed.label), listed, size) > 0
         most = F.pad(things.masked_fill(~there[..., None], -9), (0, 0, 0, 1), value=-9).amax(1)
-        return Scene(torch.cat([things, self.step(states) + when], 1), torch.cat([there, way.on], 1), *self.labels_of(listed, size, near.shape[1] + time),
-                     listed.label.new_zeros(size, 0), self.whole(torch.cat([ends, most], -1)))
-
-    def labels_of(self, listed: Listed, batch: int, spots: int) -> tuple[Tensor, Tensor]:
-        "own and part of a `Scene` with so many `spots`."
-        spot, blank = listed.batch * spots + listed.spot, listed.share.new_zeros(batch * spots, self.config.labels)
-        own = blank.index_put((spot, listed.label), blank.new_ones(()))
-        part = blank.index_put((spot[:, None].expand_as(listed.part), listed.part), listed.share, accumulate=True)
-        return own.view(batch, spots, -1), part.view(batch, spots, -1)
+        spoken = lambda x: torch.cat([lay(x, listed, size), x.new_zeros(size, time, *x.shape[1:])], 1)                      # steps bring no labels
+        return Scene(torch.cat([things, self.step(states) + when], 1), torch.cat([there, way.on], 1), spoken(listed.label), spoken(listed.part),
+                     spoken(listed.share), listed.label.new_zeros(size, 0), self.whole(torch.cat([ends, most], -1)))
 
 def look_for(asked: Tensor, scene: Scene, drawn: Tensor | float = 0.) -> Tensor:
     "(batch, word, spot): how much each of `asked` (batch, word, key) looks where; drawn: (batch, word, spot) logits on top."
@@ -366,15 +361,31 @@ class Reminder(nn.Module):
     def forward(self, scene: Scene, words: Tensor, embedded: Tensor) -> Scene:
         there = words > 0
         states, _ = read_in(self.layer, embedded, there.sum(1).clamp(min=1))
-        longer = lambda x: F.pad(x, (0, 0, 0, words.shape[1]))
+        longer = lambda x: torch.cat([x, x.new_zeros(len(x), words.shape[1], *x.shape[2:])], 1)
         return Scene(torch.cat([scene.key, self.key(torch.cat([embedded, states], -1))], 1), torch.cat([scene.known, there], 1),
-                     longer(scene.own), longer(scene.part), words, scene.whole)
+                     longer(scene.label), longer(scene.part), longer(scene.share), words, scene.whole)
 
 # %% ../../nbs/45_generator.ipynb #c036
 def fading(x: Tensor, before: Tensor, keep: float = 0.75) -> Tensor:
     "(batch, word, n): the sum of `x` (batch, word, n) up to each word, each step back counting `keep` as much; it goes on from `before` (batch, n)."
     step = torch.arange(x.shape[1], device=x.device, dtype=x.dtype)
     return torch.tril(keep ** (step[:, None] - step)) @ x + keep ** (step[:, None] + 1) * before[:, None]
+
+def along(where: Tensor, words: int) -> Tensor:
+    "(batch, spot, ...) -> (batch, word, all of them), the same for each of so many `words`."
+    return where.flatten(1)[:, None].expand(-1, words, -1)
+
+def drawn_to(scene: Scene, thing: Tensor, part: Tensor) -> Tensor:
+    "(batch, word, spot) logits of looking at what has a label by `thing` (batch, word, labels), or goes with one by `part` (batch, word, labels)."
+    parts = part.gather(2, along(scene.part, part.shape[1])) * along(scene.share, part.shape[1])
+    return thing.gather(2, along(scene.label, thing.shape[1])) + parts.unflatten(2, scene.part.shape[1:]).sum(-1)
+
+def labels_in(scene: Scene, thing: Tensor, part: Tensor, labels: int) -> Tensor:
+    "(batch, word, labels): how much there is of each label in things that are looked at by `thing`, and in what goes with them by `part` (batch, word, spot)."
+    words = thing.shape[1]
+    parts = (part[..., None] * scene.share[:, None]).flatten(2)
+    own = thing.new_zeros(*thing.shape[:2], labels).scatter_add(2, along(scene.label, words), thing)
+    return own.scatter_add(2, along(scene.part, words), parts)
 
 # %% ../../nbs/45_generator.ipynb #c038
 LEVELS = ('route', 'goal', 'segment')
@@ -418,7 +429,7 @@ class Teller(nn.Module):
         read = self.dropout(read)
         now = F.embedding(tokens, F.pad(name.clamp(min=0) / CALLED, (0, len(LEVELS))).t())                         # (batch, word, labels)
         named = fading(now, memory.named[0])
-        drawn = lambda a, b, c, d: (a * now + b * named) @ scene.own.transpose(1, 2) + (c * now + d * named) @ scene.part.transpose(1, 2)
+        drawn = lambda a, b, c, d: drawn_to(scene, a * now + b * named, c * now + d * named)
         found = look_for(self.ask(read), scene, drawn(*self.match(read).split(1, -1))) @ scene.key
         told, second = self.second(torch.cat([read, found], -1), memory.second)
         told = self.dropout(told)
@@ -429,7 +440,7 @@ class Teller(nn.Module):
         "(batch, word, words) logits of a decoder that has `told` (batch, word, width) in mind and has `looked` (batch, word, spot) at things."
         thing, part = (2 * torch.sigmoid(self.role(told))).split(1, -1)
         logits = self.speak(torch.cat([told, looked @ scene.key], -1)) @ table[:len(self.usual)].t() + self.usual
-        logits = logits + (thing * (looked @ scene.own) + part * (looked @ scene.part)) @ name
+        logits = logits + labels_in(scene, thing * looked, part * looked, len(name)) @ name
         if not (count := scene.word.shape[1]): return logits
         again = self.repeat * looked[..., -count:]
         return logits.scatter_add(2, scene.word[:, None].expand_as(again), again)
