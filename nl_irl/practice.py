@@ -45,7 +45,7 @@ class PracticeConfig:
     routes: float = 0.5                                     # shortest routes of the training houses
     least: int = 3                                          # moves of those
     most: int = 7
-    tries: int = 4                                          # sentences from which each that is made is chosen
+    tries: int = 4                                          # sentences from which a rephrasing is chosen
     admission: AdmissionRule = AdmissionRule(begin=0., full=0., most=0.5)
 
     def __post_init__(self):
@@ -56,7 +56,7 @@ Telling = Callable[[Batch, Tensor], tuple[Batch, Tensor]]     # walks and indice
 
 def by_generator(goals: GoalGenerator, env: Environment, config: PracticeConfig, *, generator: torch.Generator) -> tuple[Telling, Telling]:
     "How `goals` tells of walks, and how it puts demonstrations in other words."
-    how = Manner(latent='sample', tries=config.tries)           # z for variety; the likeliest words and the likeliest of some sentences for truth
+    how = Manner(latent='sample')                               # z for variety, the likeliest words for truth
     return (lambda walks, level: relabel(goals, env, walks, level=level, how=how, generator=generator),
             lambda shown, level: rephrase(goals, env, shown, level=level, tries=config.tries, generator=generator))
 
