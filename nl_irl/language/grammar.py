@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..text import tokenize
 from ..types import require
 
 NOISE = frozenset('the a an that please slowly carefully quickly quietly simply gently calmly'.split())   # words that carry no meaning wherever they stand
@@ -110,8 +111,8 @@ def fill(meaning: Term, bound: dict[str, Term]) -> Term:
 
 # %% ../../nbs/12_grammar.ipynb #c016
 def words_of(text: str) -> list[str]:
-    "The words of a text in lower case, as the ear takes them."
-    return re.findall(r"[a-z]+(?:'[a-z]+)?", text.lower())
+    "The words of a text, as a `Vocabulary` has them, without numbers and clause marks."
+    return [w for w in tokenize(text) if w[0].isalpha()]
 
 class Node:
     "A state of the listener: where words lead, where slots lead, and the meanings that are complete here."
