@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 import tomllib
@@ -19,6 +20,7 @@ from .speaking import SpeakingConfig
 from .types import Episode, require
 from .worlds.house import House
 from .worlds.houses import houses
+from .worlds.programs import Ground
 from .worlds.r2r import episodes as r2r_episodes, load_r2r
 from .worlds.tables import World
 
@@ -36,6 +38,11 @@ class Benchmark:
     def __post_init__(self):
         missing = {'train', 'dev_seen', 'dev_unseen'} - set(self.splits)
         require(not missing, f'world {self.world.name} needs splits {sorted(missing)}; it has {sorted(self.splits)}')
+
+    @cached_property
+    def grounds(self) -> dict[str, Ground]:
+        "What is true in each house, by scan."
+        return {scan: Ground(house) for scan, house in self.houses.items()}
 
     def named(self, start: str) -> dict[str, Sequence[Episode]]:
         "The splits whose names begin with `start`: 'dev' to choose by, 'val' to report."

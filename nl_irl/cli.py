@@ -20,7 +20,8 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 # %% auto #0
 __all__ = ['app', 'COLUMNS', 'Split', 'Data', 'Official', 'show_version', 'about', 'join_pairs', 'parse_parameters',
            'print_scores', 'print_files', 'show', 'run', 'resume', 'report_command', 'paths_of', 'submit', 'score',
-           'reward_command', 'data_command', 'requirement_facts', 'optional_facts', 'doctor', 'refusal', 'main']
+           'print_numbers', 'reward_command', 'generator_command', 'data_command', 'requirement_facts',
+           'optional_facts', 'doctor', 'refusal', 'main']
 
 # %% ../nbs/80_cli.ipynb #c003
 def show_version(wanted: bool) -> None:
@@ -40,6 +41,7 @@ def about(version: Annotated[bool, typer.Option('--version', help='Print the ver
     nl-irl resume runs/b                           go on with one that was cut off
     nl-irl report runs/imitation runs/b            both on one page
     nl-irl reward runs/method --split dev_unseen   how well its reward tells right from wrong
+    nl-irl generator runs/method --split dev_seen  whether what its goal generator says is true
     nl-irl doctor                                  what is installed, found and missing
 
     Each command has its own help with examples: nl-irl run --help
@@ -216,6 +218,13 @@ def score(file: Annotated[Path, typer.Argument(metavar='FILE', help="A submissio
     for name, value in found.items(): print(f'{name:>5}  {value:.2f} m' if name in ('TL', 'NE') else f'{name:>5}  {100 * value:.2f} %')
 
 # %% ../nbs/80_cli.ipynb #c014
+def print_numbers(run: Path, split: str, found: dict[str, float], as_json: bool) -> None:
+    "What was `found` of `run` on `split`, a line each, or as one JSON object."
+    import json
+    if as_json: return print(json.dumps({name: None if value != value else value for name, value in found.items()}))
+    print(f'{run} on {split}')
+    for name, value in found.items(): print(f'{name:<26} {value:.3f}')
+
 @app.command('reward')
 def reward_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A run folder that keeps a reward and a policy.')],
                    split: Annotated[str, typer.Option(metavar='SPLIT', help='A split of its world: dev_seen, dev_unseen, val_seen, val_unseen ...')],
@@ -229,13 +238,27 @@ def reward_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A ru
     "auc" is how often a demonstration gets more than a wrong pair of each kind; another instruction of the same house is the hardest. Over what the run's
     policy does by chance: the correlation of reward with success, and how well sigmoid(reward) says what is true, by the checker on generated houses.
     """
-    import json
-    from nl_irl.learned import appraise_run
+    from nl_irl.learned import open_run, reward_appraisal
     from nl_irl.runs import Run
-    found = appraise_run(Run.open(run), split, data or None)
-    if as_json: return print(json.dumps({name: None if value != value else value for name, value in found.items()}))
-    print(f'{run} on {split}')
-    for name, value in found.items(): print(f'{name:<24} {value:.3f}')
+    print_numbers(run, split, reward_appraisal(open_run(Run.open(run), data or None), split), as_json)
+
+@app.command('generator')
+def generator_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A run folder that keeps a goal generator.')],
+                      split: Annotated[str, typer.Option(metavar='SPLIT', help='A split of its world: dev_seen, dev_unseen, val_seen, val_unseen ...')],
+                      data: Data = '', as_json: Annotated[bool, typer.Option('--json', help='One flat object.')] = False) -> None:
+    """Say what the sentences of a run's goal generator are worth.
+
+    \b
+    nl-irl generator runs/method --split dev_unseen
+    nl-irl generator runs/method --split val_unseen --json
+
+    Perplexity of the demonstrators' sentences, BLEU-4 against them, distinct bigrams, the share of named things that can be seen. On generated houses also the
+    share that is true ("faithful"), the share of other routes of which it would be true too ("leeway"), and how often the same is said in other words
+    ("rephrased").
+    """
+    from nl_irl.learned import generator_appraisal, open_run
+    from nl_irl.runs import Run
+    print_numbers(run, split, generator_appraisal(open_run(Run.open(run), data or None), split), as_json)
 
 # %% ../nbs/80_cli.ipynb #c016
 @app.command('data')

@@ -15,15 +15,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .batches import Batch
+from .batches import Batch, batch_of, some
+from .benchmarks import Benchmark
 from .environment import Environment
 from .language.grammar import Term
 from .language.sentences import parse
 from .models.generator import GoalGenerator, marked
-from .relabel import edited
+from .relabel import Manner, edited, relabel, rephrase
 from .routes import shortest_routes
-from .speaking import tell
-from .text import PAD, tokenize
+from .speaking import levels_of, tell
+from .text import PAD, Vocabulary, tokenize
 from .types import Episode, require
 from .worlds.houses import HouseData
 from .worlds.programs import Ground, carries_out, walk_of
@@ -31,7 +32,7 @@ from .worlds.tables import World
 
 # %% auto #0
 __all__ = ['Likely', 'likely', 'ngrams', 'bleu', 'distinct', 'edit_distance', 'Alternatives', 'leeway', 'checked', 'truth',
-           'rephrased', 'names_of', 'justified']
+           'rephrased', 'names_of', 'justified', 'appraise_generator']
 
 # %% ../nbs/58_faithfulness.ipynb #c004
 class Likely(NamedTuple):
@@ -92,7 +93,7 @@ def edit_distance(one: str, other: str) -> float:
 # %% ../nbs/58_faithfulness.ipynb #c013
 class Alternatives:
     "Shortest routes from any viewpoint of a house to all others, as paths of viewpoint indices; `moves`: least and most of a route."
-    def __init__(self, houses: HouseData, *, moves: tuple[int, int] = (1, 9)):
+    def __init__(self, houses: HouseData | Benchmark, *, moves: tuple[int, int] = (1, 9)):
         self.houses, self.moves, self.routes = houses, moves, {}
 
     def of(self, scan: str, start: int) -> list[list[int]]:
@@ -110,7 +111,7 @@ def leeway(ground: Ground, program: Term, path: Sequence[int], heading: float, o
     return float(np.mean(done)) if done else math.nan
 
 # %% ../nbs/58_faithfulness.ipynb #c014
-def checked(houses: HouseData, episodes: Sequence[Episode], said: Sequence[str], *, alternatives: Alternatives | None = None) -> pd.DataFrame:
+def checked(houses: HouseData | Benchmark, episodes: Sequence[Episode], said: Sequence[str], *, alternatives: Alternatives | None = None) -> pd.DataFrame:
     """One row a sentence of `said`, which speaks of the path of its episode: level, sentence, program ('' where it does not parse), faithful, leeway.
 
     A sentence that does not parse is not faithful, and its leeway is not a number.
@@ -154,3 +155,30 @@ def justified(world: World, episodes: Sequence[Episode], said: Sequence[str]) ->
         named = [names[w] for w in tokenize(text) if w in names]
         seen, count = seen + sum(n in shown for n in named), count + len(named)
     return (seen / count if count else math.nan), (count / len(said) if said else math.nan)
+
+# %% ../nbs/58_faithfulness.ipynb #c026
+def appraise_generator(goals: GoalGenerator, env: Environment, episodes: Sequence[Episode], vocabulary: Vocabulary, bench: Benchmark, *, horizon: int,
+                       tries: int = 8, seed: int = 0) -> tuple[dict[str, float], list[str]]:
+    """How likely, fluent, varied and (where `bench` has houses) true the sentences of `goals` are; and what it says of each path of `episodes`, once a level.
+
+    horizon: the most actions of a path.  tries: sentences from which a rephrasing is chosen.  seed: of what is drawn.
+    """
+    batch, level = batch_of(env.world, episodes, vocabulary, horizon=horizon), levels_of(episodes)
+    of: dict[tuple[str, str], list[int]] = {}
+    for i, e in enumerate(episodes): of.setdefault((e.path_id, e.level), []).append(i)
+    rows, references = np.array([r[0] for r in of.values()]), [[episodes[i].task.text for i in r] for r in of.values()]
+    told, first = [episodes[i] for i in rows], [r[0] for r in references]
+    say = lambda how: vocabulary.decode(relabel(goals, env, some(batch, rows), level=level[rows], how=how, generator=chance)[0].tokens.numpy())
+    chance, chances = torch.Generator(env.device).manual_seed(seed), likely(goals, env, batch, level)
+    said = say(Manner())
+    numbers = {'perplexity': chances.reconstruction, 'perplexity: bound': chances.bound, 'kl': chances.kl, 'word accuracy': chances.accuracy,
+               'bleu-4': bleu(said, references)}
+    for name, text in (('', said), (': demonstrations', first)):
+        numbers |= {f'distinct-2{name}': distinct(text), f'names seen{name}': justified(env.world, told, text)[0]}
+    if not bench.houses: return numbers, said
+    others, other_words = Alternatives(bench), rephrase(goals, env, some(batch, rows), level=level[rows], tries=tries, generator=chance)[0]
+    own = checked(bench, told, said, alternatives=others)
+    numbers |= truth(own) | {f'faithful: {kind}': own.faithful[own.level == kind].mean() for kind in own.level.unique()}
+    numbers['faithful: z drawn'] = checked(bench, told, say(Manner(latent='sample')), alternatives=others).faithful.mean()
+    numbers['leeway: demonstrations'] = checked(bench, told, first, alternatives=others).leeway.mean()
+    return numbers | {'rephrased': rephrased(first, vocabulary.decode(other_words.tokens.numpy())).good.mean()}, said

@@ -15,6 +15,7 @@ from torch import nn
 from .appraisal import Truth, appraise
 from .benchmarks import Benchmark, load_benchmark
 from .environment import Environment
+from .faithfulness import appraise_generator
 from .models.generator import GeneratorConfig, GoalGenerator
 from .models.policy import Policy, PolicyConfig
 from .models.reward import RouteReward
@@ -23,11 +24,11 @@ from .rollout import run_episodes
 from .runs import Recording, Run
 from .text import Vocabulary
 from .types import Episode, require
-from .worlds.programs import Ground, fulfils
+from .worlds.programs import fulfils
 from .worlds.tables import checksum
 
 # %% auto #0
-__all__ = ['NETWORKS', 'keep', 'load', 'Learned', 'world_of', 'open_run', 'checker', 'appraise_run']
+__all__ = ['NETWORKS', 'keep', 'load', 'Learned', 'world_of', 'open_run', 'checker', 'reward_appraisal', 'generator_appraisal']
 
 # %% ../nbs/63_learned.ipynb #c003
 NETWORKS = {'policy': (Policy, PolicyConfig), 'reward': (RouteReward, PolicyConfig), 'generator': (GoalGenerator, GeneratorConfig)}
@@ -64,6 +65,14 @@ class Learned:
         require(name in self.networks, f'{self.run.folder}: keeps no {name}; it has {", ".join(self.networks) or "none"}')
         return self.networks[name]
 
+    def answered(self, split: str) -> list[Episode]:
+        "The whole paths of `split`; a `ValueError` names the splits that there are, or says that this one withholds its answers."
+        splits = self.bench.splits
+        require(split in splits, f'{self.run.folder}: its world has no split {split!r}; it has {", ".join(splits)}')
+        found = [e for e in splits[split] if e.path and e.level != 'segment']
+        require(bool(found), f'{split} withholds its answers, so nothing can be told there of what is right')
+        return found
+
 def world_of(run: Run, data: Path | str | None = None) -> Benchmark:
     "The world that `run` learned in; a `ValueError` if it cannot be made, or is another by its checksum."
     given = run.config['parameters']
@@ -86,22 +95,22 @@ def open_run(run: Run, data: Path | str | None = None) -> Learned:
 def checker(bench: Benchmark) -> Truth | None:
     "What is true in `bench`, by the programs of its sentences; None where it has none."
     if not bench.houses: return None
-    grounds: dict[str, Ground] = {}
     def truth(episode: Episode, path: np.ndarray) -> bool:
         scan = episode.task.scan
-        if scan not in grounds: grounds[scan] = Ground(bench.houses[scan])
-        return fulfils(episode.program, grounds[scan], np.asarray(path) - bench.world.scan_start[bench.world.scans.index(scan)], episode.task.heading)
+        return fulfils(episode.program, bench.grounds[scan], np.asarray(path) - bench.world.scan_start[bench.world.scans.index(scan)], episode.task.heading)
     return truth
 
 # %% ../nbs/63_learned.ipynb #c011
-def appraise_run(run: Run, split: str, data: Path | str | None = None, *, seed: int = 0) -> dict[str, float]:
-    "How well the reward of `run` tells right from wrong on `split` (`appraise`); a `ValueError` names the splits, or what the run does not keep."
-    found = open_run(run, data)
-    splits, policy, chosen = found.bench.splits, found.network('policy'), found.run.config['settings']
-    require(split in splits, f'{run.folder}: its world has no split {split!r}; it has {", ".join(splits)}')
-    episodes = [e for e in splits[split] if e.path and e.level != 'segment']
-    require(bool(episodes), f'{split} withholds its answers, so nothing can be told of a reward there')
+def reward_appraisal(found: Learned, split: str, *, seed: int = 0) -> dict[str, float]:
+    "How well a reward tells right from wrong on `split` (`appraise`); a `ValueError` names the splits, or what the run does not keep."
+    policy, chosen, episodes = found.network('policy'), found.run.config['settings'], found.answered(split)
     tried = run_episodes(policy, found.env, [e.task for e in episodes], found.vocabulary, horizon=chosen['horizon'],
                          generator=torch.Generator(found.env.device).manual_seed(seed))
     return appraise(by_reward(found.network('reward'), found.env), found.env, episodes, found.vocabulary, tried, moves=chosen['route_irl']['moves'],
                     truth=checker(found.bench), rng=np.random.default_rng(seed))[0]
+
+# %% ../nbs/63_learned.ipynb #c014
+def generator_appraisal(found: Learned, split: str, *, seed: int = 0) -> dict[str, float]:
+    "What a generator's sentences about `split` are worth (`appraise_generator`); a `ValueError` names the splits, or what the run does not keep."
+    horizon = found.run.config['settings']['horizon']
+    return appraise_generator(found.network('generator'), found.env, found.answered(split), found.vocabulary, found.bench, horizon=horizon, seed=seed)[0]

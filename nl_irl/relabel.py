@@ -5,8 +5,8 @@
 # %% ../nbs/46_relabel.ipynb #c002
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -20,8 +20,8 @@ from .text import END, PAD, START, UNKNOWN
 from .types import Level, require
 
 # %% auto #0
-__all__ = ['Manner', 'pick', 'sayable', 'only', 'speak', 'beam', 'parts_of', 'together', 'latent_of', 'say', 'best_of', 'relabel',
-           'edits', 'edited', 'rephrase', 'sample_goals', 'interpolate']
+__all__ = ['Manner', 'pick', 'sayable', 'only', 'speak', 'beam', 'parts_of', 'together', 'latent_of', 'say', 'best_of',
+           'tries_at', 'relabel', 'edits', 'edited', 'rephrase', 'sample_goals', 'interpolate']
 
 # %% ../nbs/46_relabel.ipynb #c004
 @dataclass(frozen=True)
@@ -50,9 +50,10 @@ def pick(logits: Tensor, how: Manner, generator: torch.Generator | None) -> Tens
     return word.gather(1, torch.multinomial(probability, 1, generator=generator))[:, 0]
 
 # %% ../nbs/46_relabel.ipynb #c006
-def sayable(logits: Tensor, first: bool) -> Tensor:
-    "(batch, words) logits of the next word: no padding, unknown or start marks, and no end before the `first` word."
-    return logits.index_fill(-1, torch.tensor([PAD, UNKNOWN, START] + [END] * first, device=logits.device), -torch.inf)
+def sayable(logits: Tensor, before: Tensor | None) -> Tensor:
+    "(..., words) logits of the next word: no padding, unknown or start marks, and no word `before` (...,) again; at the beginning, where that is None, no end."
+    logits = logits.index_fill(-1, torch.tensor([PAD, UNKNOWN, START] + [END] * (before is None), device=logits.device), -torch.inf)
+    return logits if before is None else logits.scatter(-1, before[..., None], -torch.inf)
 
 def only(scene: Scene, memory: Memory, keep: Tensor) -> tuple[Scene, Memory]:
     "Those rows of a batch that `keep` (row,) indexes, in that order."
@@ -66,7 +67,7 @@ def speak(goals: GoalGenerator, scene: Scene, z: Tensor, mark: Tensor, how: Mann
     row, live, word, memory = torch.arange(len(mark), device=mark.device), torch.ones_like(mark, dtype=torch.bool), mark[:, None], None
     for t in range(how.words):
         logits, memory = goals(scene, z, word, memory)
-        word = pick(sayable(logits[:, 0], t == 0), how, generator)
+        word = pick(sayable(logits[:, 0], word[:, 0] if t else None), how, generator)
         nats[row[live]] += logits[:, 0].log_softmax(-1).gather(1, word[:, None])[live, 0]
         live = live & (word != END)
         said[row[live], t] = word[live]
@@ -88,7 +89,7 @@ def beam(goals: GoalGenerator, scene: Scene, z: Tensor, mark: Tensor, how: Manne
     nats[:, 0] = 0                                                                                       # all begin alike: the others would double it
     for t in range(how.words):
         logits, memory = goals(scene, z, word, memory)
-        ahead = sayable(logits[:, 0].log_softmax(-1), t == 0).view(n, k, -1)
+        ahead = sayable(logits[:, 0].log_softmax(-1), word[:, 0] if t else None).view(n, k, -1)
         ended = torch.full_like(ahead[0, 0], -torch.inf).index_fill(0, torch.tensor(PAD, device=mark.device), 0)
         nats, best = (nats[..., None] + torch.where(over[..., None], ended, ahead)).flatten(1).topk(k, 1)
         origin, word = best // ahead.shape[-1], best % ahead.shape[-1]
@@ -133,6 +134,15 @@ def best_of(goals: GoalGenerator, scene: Scene, found: Sequence[Tensor], mark: T
     return said[best, row], nats[best, row]
 
 # %% ../nbs/46_relabel.ipynb #c010
+def tries_at(goals: GoalGenerator, env: Environment, batch: Batch, level: Tensor | Level, how: Manner, generator: torch.Generator | None,
+             size: int) -> Iterator[tuple[Scene, Tensor, list[tuple[Tensor, Tensor]]]]:
+    "For each part of `batch`, of at most `size` trajectories: what is seen, the marks of its levels, and `how.tries` times sentences and their nats."
+    goals.eval()
+    for part, levels in parts_of(batch, level, size):
+        scene, mark, there = goals.look(env, part), goals.config.words + levels.to(env.device), part.tokens.to(env.device)
+        if how.keep: scene = remind(goals, scene, there, tells(goals, there))
+        yield scene, mark, [say(goals, scene, there, mark, how, generator) for _ in range(how.tries)]
+
 @torch.no_grad()
 def relabel(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Tensor | Level = 'route', how: Manner = Manner(),
             generator: torch.Generator | None = None, size: int = 256) -> tuple[Batch, Tensor]:
@@ -141,13 +151,8 @@ def relabel(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Tens
     level: of all sentences, or (batch,) indices of LEVELS.  how: the manner of finding words; where it draws, it draws from `generator`.
     The sentences that are there are read only by the posterior, and for words to keep. A batch without trajectories comes back as it is.
     """
-    goals.eval()
-    found = []
-    for part, levels in parts_of(batch, level, size):
-        scene, mark, there = goals.look(env, part), goals.config.words + levels.to(env.device), part.tokens.to(env.device)
-        if how.keep: scene = remind(goals, scene, there, tells(goals, there))
-        tried = [say(goals, scene, there, mark, how, generator) for _ in range(how.tries)]
-        found.append(tried[0] if how.tries == 1 else best_of(goals, scene, [tokens for tokens, _ in tried], mark))
+    found = [tried[0] if how.tries == 1 else best_of(goals, scene, [tokens for tokens, _ in tried], mark)
+             for scene, mark, tried in tries_at(goals, env, batch, level, how, generator, size)]
     if not found: return batch, torch.zeros(0)
     return batch._replace(tokens=together([tokens for tokens, _ in found]).cpu()), torch.cat([nats for _, nats in found]).cpu()
 
@@ -168,16 +173,19 @@ def edited(one: Tensor, other: Tensor) -> Tensor:
     return edits(one, other) / torch.maximum(one.ne(PAD).sum(1), other.ne(PAD).sum(1)).clamp(min=1)
 
 # %% ../nbs/46_relabel.ipynb #c017
+@torch.no_grad()
 def rephrase(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Tensor | Level = 'route', tries: int = 8, change: float = 0.3,
-             how: Manner = Manner('sampled', latent='sample', top_p=.95, keep=True), generator: torch.Generator | None = None) -> tuple[Batch, Tensor]:
+             how: Manner = Manner('sampled', latent='sample', top_p=.95, keep=True), generator: torch.Generator | None = None,
+             size: int = 256) -> tuple[Batch, Tensor]:
     """`batch` with its sentences said in other words, and (batch,) their log p(sentence | trajectory, z) in nats, z as `how` says.
 
     Of `tries` sentences the one whose telling words are nearest to those of the one that is there; those with at most a share `change` edited come last.
     """
-    found = [relabel(goals, env, batch, level=level, how=how, generator=generator) for _ in range(tries)]
     if not len(batch.tokens): return batch, torch.zeros(0)
+    parts = [tried for *_, tried in tries_at(goals, env, batch, level, replace(how, tries=tries), generator, size)]
+    found = [(together([tokens for tokens, _ in one]).cpu(), torch.cat([nats for _, nats in one]).cpu()) for one in zip(*parts, strict=True)]
     telling = lambda tokens: kept(tokens, tells(goals, tokens.to(env.device)).cpu())
-    said = torch.stack(together([told.tokens for told, _ in found]).split(len(batch.tokens)))               # (try, batch, word)
+    said = torch.stack(together([tokens for tokens, _ in found]).split(len(batch.tokens)))                  # (try, batch, word)
     score = torch.stack([-edited(telling(batch.tokens), telling(s)) - edited(batch.tokens, s).le(change).float() for s in said])
     best, row = score.argmax(0), torch.arange(len(batch.tokens))
     return batch._replace(tokens=said[best, row]), torch.stack([nats for _, nats in found])[best, row]

@@ -152,3 +152,32 @@ def test_a_submission_scores_as_its_trajectories(says):
     mine, theirs = (json.loads(says('score', f, '--split', 'val_seen', '--json')[1]) for f in ('mine.json', folder/f'{GOLDEN}.json'))
     assert mine == pytest.approx(theirs, abs=1e-12)
     refused(says('submit', 'runs/r', '--split', 'test', '-o', 'x.json'), "no trajectories of 'cloned' on 'test'", 'val_seen')
+
+
+def test_reward_and_generator_say_what_they_are_worth(says, tmp_path):
+    import torch
+    from nl_irl.benchmarks import load_benchmark
+    from nl_irl.learned import keep
+    from nl_irl.models.generator import GeneratorConfig, GoalGenerator
+    from nl_irl.models.policy import Policy, PolicyConfig
+    from nl_irl.models.reward import RouteReward
+    from nl_irl.text import build_vocabulary
+    bench = load_benchmark('houses', preset='tiny')
+    vocabulary = build_vocabulary(e.task.text for e in bench.splits['train'])
+    sizes = dict(words=len(vocabulary), labels=len(bench.world.labels), width=16, word_width=8, label_width=8, landmark_width=8)
+    torch.manual_seed(0)
+    networks = dict(policy=Policy(PolicyConfig(**sizes)), reward=RouteReward(PolicyConfig(**sizes)),
+                    generator=GoalGenerator(GeneratorConfig(**sizes, key=8, latent=2)))
+    for name, kept in (('whole', networks), ('part', {'policy': networks['policy']})):
+        run = Recording.create(tmp_path/name, {'world': 'houses', 'preset': 'tiny'}, settings={'horizon': 6, 'route_irl': {'moves': 4}})
+        keep(run, vocabulary, **kept)
+        finish(run)
+    for command, expected in (('reward', {'auc: another instruction', 'correlation'}),
+                              ('generator', {'perplexity', 'bleu-4', 'faithful', 'leeway', 'rephrased'})):
+        status, out, _ = says(command, 'whole', '--split', 'dev_seen', '--json')
+        assert status == 0 and expected <= set(json.loads(out)), out
+        status, out, _ = says(command, 'whole', '--split', 'dev_seen')
+        assert status == 0 and all(name in out for name in expected)
+        refused(says(command, 'whole', '--split', 'nowhere'), "no split 'nowhere'", 'val_unseen')
+        refused(says(command, 'part', '--split', 'dev_seen'), f'keeps no {command}')
+        refused(says(command, 'gone', '--split', 'dev_seen'), 'gone')

@@ -102,6 +102,16 @@ def test_draws_depend_on_their_generator_alone(world):
     assert torch.equal(one, draw(0)) and not torch.equal(one, draw(1))
 
 
+@pytest.mark.parametrize('search', ['greedy', 'sampled', 'beam'])
+def test_no_word_is_said_twice_in_a_row(search, world):
+    env, batch, _, _ = world
+    goals = learner(world).goals
+    goals.eval()
+    with torch.no_grad(): goals.teller.usual[5] += 50                          # a word that it would say for ever
+    told = relabel(goals, env, first(batch, 6), how=Manner(search, words=8), generator=torch.Generator().manual_seed(0))[0].tokens
+    assert (told == 5).any(1).all() and not ((told[:, 1:] == told[:, :-1]) & told[:, 1:].ne(0)).any()
+
+
 def test_a_speaker_scores_every_route_of_a_tree(world):
     env, batch, _, _ = world
     goals, start, heading = learner(world).goals, batch.viewpoint[:2, 0].numpy(), batch.heading[:2, 0].numpy()

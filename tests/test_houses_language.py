@@ -86,6 +86,13 @@ def test_damaged_sentences_mean_nothing_or_something_else(seed):
 def test_nonsense_means_nothing(text): assert parse(text) is None
 
 
+@pytest.mark.parametrize('text, means', [
+    ('stop when you are beside the red bed', 'stop(near(bed(red)))'), ('I am waiting in the kitchen.', 'goal(in(kitchen))')])
+def test_what_is_understood_is_never_said(text, means):
+    assert str(parse(text)) == means and parse(text, trained=True) is None
+    assert not {text.lower().rstrip('.')} & {sentence(means, rng=np.random.default_rng(seed), held=seed % 2 == 0).lower().rstrip('.') for seed in range(300)}
+
+
 def test_held_out_templates_are_not_templates_of_training():
     for rule in CLAUSES:
         common, held = ({tuple(w for w in words if w not in NOISE) for line in lines for words in line} for lines in (rule.lines, rule.held))

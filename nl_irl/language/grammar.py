@@ -157,9 +157,10 @@ Way = tuple[tuple[Words, ...], dict[str, Term]]   # the word sequences of a line
 
 # %% ../../nbs/12_grammar.ipynb #c018
 class Grammar:
-    "Rules by symbol: `say` a term in words, or find terms in words with a `chart`."
+    "Rules by symbol: `say` a term in words, or find terms in words with a `chart`. What `understood` rules say is never said, only understood."
 
-    def __init__(self, rules: Iterable[Rule]):
+    def __init__(self, rules: Iterable[Rule], understood: Iterable[Rule] = ()):
+        self.understood = tuple(understood)
         self.rules: dict[str, list[Rule]] = {}
         self._heads: dict[tuple[str, str], list[Rule]] = {}
         for rule in rules:
@@ -188,8 +189,8 @@ class Grammar:
 
     @cached_property
     def whole(self) -> dict[str, Node]:
-        "The listener for everything that can be said."
-        return listener(self.rules, held=True)
+        "The listener for everything that can be said or understood."
+        return listener({symbol: [*group, *(r for r in self.understood if r.symbol == symbol)] for symbol, group in self.rules.items()}, held=True)
 
     @cached_property
     def trained(self) -> dict[str, Node]:
@@ -197,7 +198,7 @@ class Grammar:
         return listener(self.rules, held=False)
 
     def heard(self, tokens: Sequence[str], trained: bool = False) -> Chart:
-        "A chart of one sentence; with `trained`, held-out templates are not understood."
+        "A chart of one sentence; with `trained`, only what is said in training is understood."
         return Chart(self.trained if trained else self.whole, [t for t in tokens if t not in NOISE])
 
 # %% ../../nbs/12_grammar.ipynb #c019
@@ -260,7 +261,7 @@ def tokens_of(text: str) -> list[str]:
     return [w if w not in ('an', 'some') else 'a' for w in words_of(text)]
 
 def meanings(grammar: Grammar, text: str, trained: bool = False) -> list[Term]:
-    "All programs that `text` can mean; [] where it means nothing. With `trained`, held-out phrasings and words are not understood."
+    "All programs that `text` can mean; [] where it means nothing. With `trained`, only what is said in training is understood."
     chart = grammar.heard(tokens_of(text), trained)
     n, memo = len(chart.tokens), {}
     def after(symbol: str, at: int) -> set[int]: return {at} | {end for end, _ in chart.at(symbol, at)}

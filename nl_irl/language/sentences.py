@@ -12,7 +12,7 @@ from .lexicon import PLURAL
 from .phrases import CLAUSES, NOUN_PHRASES, WORDS
 
 # %% auto #0
-__all__ = ['THING_GOALS', 'PLACE_GOALS', 'AROUND', 'BETWEEN', 'SAYINGS', 'OPENERS', 'SPEAKER', 'sentence', 'parse']
+__all__ = ['THING_GOALS', 'PLACE_GOALS', 'AROUND', 'UNDERSTOOD', 'BETWEEN', 'SAYINGS', 'OPENERS', 'SPEAKER', 'sentence', 'parse']
 
 # %% ../../nbs/15_sentences.ipynb #c004
 THING_GOALS = rules('goal', """
@@ -102,6 +102,15 @@ AROUND = [*rules('opening', """
   (slowly|carefully|quickly|quietly|simply|gently|calmly)
 """)]
 
+# %% ../../nbs/15_sentences.ipynb #c018
+UNDERSTOOD = [*rules('clause', """
+stop(near({thing}))
+  stop when you are (next to|beside|by|near|close to) {thing}
+"""), *rules('goal', """
+goal({inroom})
+  i am (waiting|sitting|standing) in {inroom}
+""")]
+
 # %% ../../nbs/15_sentences.ipynb #c008
 BETWEEN = [*rules('link', """
 -
@@ -136,13 +145,13 @@ BETWEEN = [*rules('link', """
 
 SAYINGS = [*CLAUSES, *THING_GOALS, *PLACE_GOALS]
 OPENERS = frozenset('when you your in there i where someone the with here left right to'.split())
-SPEAKER = Speaker(Grammar([*WORDS, *NOUN_PHRASES, *SAYINGS, *AROUND, *BETWEEN]), PLURAL, OPENERS)
+SPEAKER = Speaker(Grammar([*WORDS, *NOUN_PHRASES, *SAYINGS, *AROUND, *BETWEEN], UNDERSTOOD), PLURAL, OPENERS)
 
 def sentence(program: Term | str, *, rng: np.random.Generator, held: bool = False) -> str:
     "Words for `program`, by chance; with `held`, in phrasings that training never uses."
     return SPEAKER.sentence(program, rng=rng, held=held)
 
 def parse(text: str, trained: bool = False) -> Term | None:
-    "The program that `text` means; None where it means none, or more than one. With `trained`, held-out phrasings and words are not understood."
+    "The program that `text` means; None where it means none, or more than one. With `trained`, only what is said in training is understood."
     found = meanings(SPEAKER.grammar, text, trained)
     return found[0] if len(found) == 1 else None

@@ -272,7 +272,7 @@ def beside(listed: Listed, batch: int) -> Tensor:
     "(batch, thing, thing): 1 for things in the same place, .14 at two metres; 0 for those of another step or the same label, and for padding."
     place, step, label = (lay(x, listed, batch) for x in (listed.place, listed.step, listed.label))
     apart = lambda x: x[:, :, None] != x[:, None]
-    close = torch.exp(-(place[:, :, None] - place[:, None]).square().sum(-1) / 2)
+    close = torch.exp(-torch.cdist(place, place, compute_mode='donot_use_mm_for_euclid_dist').square() / 2)
     return close.masked_fill(apart(step) | ~apart(label) | (label == 0)[:, None], 0)
 
 # %% ../../nbs/45_generator.ipynb #c026
