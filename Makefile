@@ -45,7 +45,7 @@ demo: $(READY)
 	@echo 'Two runs at once: imitation, which tells runs/demo/imitation.log, and the method'
 	@$(BIN)/nl-irl run imitation -p preset demo -p updates 400 --out runs/demo/imitation --replace >runs/demo/imitation.log 2>&1 & pid=$$!; \
 	  trap "kill $$pid 2>/dev/null" INT TERM; \
-	  $(BIN)/nl-irl run method -p preset demo -p effort 0.15 --out runs/demo/method --replace || { kill $$pid 2>/dev/null; exit 1; }; \
+	  $(BIN)/nl-irl run method -p preset demo -p effort 0.15 -p brief true --out runs/demo/method --replace || { kill $$pid 2>/dev/null; exit 1; }; \
 	  wait $$pid || { tail -n 20 runs/demo/imitation.log >&2; exit 1; }
 	$(BIN)/nl-irl report runs/demo/imitation runs/demo/method -o runs/demo/report.html
 
