@@ -114,15 +114,17 @@ def appraise(scorer: Scorer, env: Environment, episodes: Sequence[Episode], enco
              truth: Truth | None = None, rng: np.random.Generator) -> tuple[dict[str, float], pd.DataFrame]:
     """How well a reward tells right from wrong on `episodes`, of which a policy `tried` each once, in their order (`run_episodes` with a generator).
 
-    The numbers: `auc: ...` of each kind of pair; over the policy's walks correlation, brier and calibration_error. And the rewards, a row a walk: kind, id,
-    reward and truth (nan for kinds whose truth is by construction).
+    The numbers: `auc: ...` of each kind of pair; over the policy's walks correlation, brier and calibration_error; with a checker of `truth`, `true: ...`, the share
+    of each kind of wrong pair that does what was asked after all. And the rewards, a row a walk: kind, id, reward and truth (nan for kinds whose truth is by
+    construction).
     """
-    world, truth = env.world, truth or reached(env.world)
+    world, holds = env.world, truth or reached(env.world)
+    says = lambda walked: np.array([holds(episodes[t], p[:n]) for t, p, n in zip(walked.told, walked.path, walked.length)])
     tokens = torch.as_tensor(encoder.encode([e.task.text for e in episodes], 80), device=env.device)
     shown = demonstrated(world, episodes)
     done = along([p for r in tried for p in r.paths], shown.heading, shown.told)
     require(len(done.told) == len(episodes), f'{len(done.told)} walks for {len(episodes)} episodes; give one each')
-    right = np.array([truth(e, p[:n]) for e, p, n in zip(episodes, done.path, done.length)])
+    right = says(done)
     kinds = {'demonstration': shown, 'another instruction': other_instructions(world, shown, rng=rng),
              'another route': other_routes(world, shown, moves=moves, rng=rng), 'cut short': cut_short(world, shown), 'gone on': gone_on(world, shown, rng=rng),
              'policy': done}
@@ -130,6 +132,8 @@ def appraise(scorer: Scorer, env: Environment, episodes: Sequence[Episode], enco
     wrong = {kind: values for kind, values in reward.items() if kind not in ('demonstration', 'policy')} | {'policy failure': reward['policy'][~right]}
     numbers = {f'auc: {kind}': auc(reward['demonstration'], values) for kind, values in wrong.items()}
     numbers |= {'correlation': correlation(reward['policy'], right)} | calibration(reward['policy'], right)
+    if truth: numbers |= {f'true: {kind}': float(says(walked).mean()) if len(walked.told) else np.nan
+                          for kind, walked in kinds.items() if kind not in ('demonstration', 'policy')}
     frames = [pd.DataFrame({'kind': kind, 'id': [episodes[t].task.id for t in walked.told], 'reward': reward[kind],
                             'truth': right.astype(float) if kind == 'policy' else np.nan}) for kind, walked in kinds.items()]
     return numbers, pd.concat(frames, ignore_index=True)

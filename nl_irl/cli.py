@@ -236,7 +236,8 @@ def reward_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A ru
     nl-irl reward runs/method --split val_unseen --json
 
     "auc" is how often a demonstration gets more than a wrong pair of each kind; another instruction of the same house is the hardest. Over what the run's
-    policy does by chance: the correlation of reward with success, and how well sigmoid(reward) says what is true, by the checker on generated houses.
+    policy does by chance: the correlation of reward with success, and how well sigmoid(reward) says what is true, by the checker on generated houses;
+    there "true" is the share of wrong pairs of a kind that do what was asked after all.
     """
     from nl_irl.learned import open_run, reward_appraisal
     from nl_irl.runs import Run
