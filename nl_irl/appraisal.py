@@ -115,8 +115,8 @@ def appraise(scorer: Scorer, env: Environment, episodes: Sequence[Episode], enco
     """How well a reward tells right from wrong on `episodes`, of which a policy `tried` each once, in their order (`run_episodes` with a generator).
 
     The numbers: `auc: ...` of each kind of pair; over the policy's walks correlation, brier and calibration_error; with a checker of `truth`, `true: ...`, the
-    share of each kind of wrong pair that does what was asked after all. And the rewards, a row a walk: kind, id, reward and truth (nan for kinds whose truth is by
-    construction).
+    share of each kind of wrong pair that does what was asked after all. And the rewards, a row a walk: kind, id, reward and truth (nan for kinds whose truth is
+    by construction).
     """
     world, holds = env.world, truth or reached(env.world)
     says = lambda walked: np.array([holds(episodes[t], p[:n]) for t, p, n in zip(walked.told, walked.path, walked.length)])
