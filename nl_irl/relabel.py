@@ -175,20 +175,22 @@ def edited(one: Tensor, other: Tensor) -> Tensor:
 # %% ../nbs/46_relabel.ipynb #c017
 @torch.no_grad()
 def rephrase(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Tensor | Level = 'route', tries: int = 8, change: float = 0.3,
-             how: Manner = Manner('sampled', latent='sample', top_p=.95, keep=True), generator: torch.Generator | None = None,
+             how: Manner = Manner('sampled', latent='sample', top_p=.95, temperature=.7, keep=True), generator: torch.Generator | None = None,
              size: int = 256) -> tuple[Batch, Tensor]:
     """`batch` with its sentences said in other words, and (batch,) their log p(sentence | trajectory, z) in nats, z as `how` says.
 
-    Of `tries` sentences the one whose telling words are nearest to those of the one that is there; those with at most a share `change` edited come last.
+    Of `tries` sentences the one whose telling words are nearest to those of the one that is there, where a nat a word is worth a tenth of them; those with
+    at most a share `change` edited come last.
     """
     if not len(batch.tokens): return batch, torch.zeros(0)
     parts = [tried for *_, tried in tries_at(goals, env, batch, level, replace(how, tries=tries), generator, size)]
     found = [(together([tokens for tokens, _ in one]).cpu(), torch.cat([nats for _, nats in one]).cpu()) for one in zip(*parts, strict=True)]
     telling = lambda tokens: kept(tokens, tells(goals, tokens.to(env.device)).cpu())
     said = torch.stack(together([tokens for tokens, _ in found]).split(len(batch.tokens)))                  # (try, batch, word)
+    nats = torch.stack([nats for _, nats in found])                                                         # (try, batch)
     score = torch.stack([-edited(telling(batch.tokens), telling(s)) - edited(batch.tokens, s).le(change).float() for s in said])
-    best, row = score.argmax(0), torch.arange(len(batch.tokens))
-    return batch._replace(tokens=said[best, row]), torch.stack([nats for _, nats in found])[best, row]
+    best, row = (score + nats / (10 * (1 + said.ne(PAD).sum(-1)))).argmax(0), torch.arange(len(batch.tokens))
+    return batch._replace(tokens=said[best, row]), nats[best, row]
 
 # %% ../nbs/46_relabel.ipynb #c020
 def sample_goals(goals: GoalGenerator, env: Environment, batch: Batch, count: int, *, level: Tensor | Level = 'goal', generator: torch.Generator,
