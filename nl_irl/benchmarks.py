@@ -19,7 +19,7 @@ from .route_irl import RouteIRLConfig
 from .speaking import SpeakingConfig
 from .types import Episode, require
 from .worlds.house import House
-from .worlds.houses import houses
+from .worlds.cache import cached_houses
 from .worlds.programs import Ground
 from .worlds.r2r import episodes as r2r_episodes, load_r2r
 from .worlds.tables import World
@@ -52,7 +52,7 @@ class Benchmark:
 def load_houses(preset: str, data: Path | str | None = None, episodes: Path | str = '') -> Benchmark:
     "Generated houses: preset 'tiny', 'demo' or 'full'; `data` is not used, and there are no episodes in files."
     require(not episodes, f'{episodes}: houses take no episodes from files; world r2r does')
-    made = houses(preset)
+    made = cached_houses(preset)
     return Benchmark(made.world, made.splits, {h.name: h for h in made.houses})
 
 def load_rooms(preset: str, data: Path | str | None = None, episodes: Path | str = '') -> Benchmark:

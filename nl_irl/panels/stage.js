@@ -102,7 +102,8 @@ function drawNames(context, scene, floor, to, paint, width) {
   scene.viewpoints.forEach(([x, y, on], v) => {
     if (on === floor && scene.places[v]) label(context, taken, scene.places[v], to.x(x), to.y(y) - 9, {size: 9.5, color: paint('soft'), width})
   })
-  for (const thing of scene.things.filter(t => t.floor === floor && !t.flat).sort((a, b) => b.area - a.area)) {
+  const large = thing => thing.floor === floor && !thing.flat && to.scale * Math.sqrt(thing.area) > 16
+  for (const thing of scene.things.filter(large).sort((a, b) => b.area - a.area)) {
     const [x0, y0, x1, y1] = thing.box
     label(context, taken, thing.name, to.x((x0 + x1) / 2), to.y((y0 + y1) / 2), {size: 9.5, color: paint('ink'), back: `${paint('ground')}80`, width})
   }
@@ -253,7 +254,7 @@ class Stage {
   build() {                                                                                          // the controls
     this.foot = element(this.root, 'div', 'nl-foot')
     const button = (text, name, act) => { const b = element(this.foot, 'button', '', text, {type: 'button', 'aria-label': name, title: name}); b.onclick = act; return b }
-    button('⏮', 'First step (Home)', () => this.go(0))
+    button('|◀', 'First step (Home)', () => this.go(0))
     button('◀', 'Step back (left arrow)', () => this.go(this.step - 1))
     this.play = button('▶', 'Play (space)', () => this.toggle())
     button('▶|', 'Step on (right arrow)', () => this.go(this.step + 1))
@@ -297,7 +298,7 @@ class Stage {
   toggle() {
     if (this.timer) return this.pause()
     if (this.step === this.last) this.go(0)
-    this.play.textContent = '⏸'; this.play.setAttribute('aria-label', 'Pause (space)')
+    this.play.textContent = '❚❚'; this.play.setAttribute('aria-label', 'Pause (space)')
     this.timer = setInterval(() => this.go(this.step + 1), 1000 / Number(this.speed.value))
   }
 
@@ -323,11 +324,8 @@ class Stage {
     this.floor = null
     this.title.textContent = title
     this.said.textContent = ''
-    this.spans = words.map(([word, known]) => {
-      const span = element(this.said, 'span', known ? '' : 'nl-unknown', word, known ? {} : {title: 'a word that this agent has never learned'})
-      this.said.append(' ')
-      return span
-    })
+    this.spans = words.map(([word, known]) =>
+      element(this.said, 'span', known ? '' : 'nl-unknown', word, known ? {} : {title: 'a word that this agent has never learned'}))
     this.slider.max = this.last
     this.listFloors(); this.listAgents(); this.listTraces()
     this.draw()
