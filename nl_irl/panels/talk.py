@@ -11,10 +11,11 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
-from ..asking import Answer, Worth, ask, rewards_along
+from ..asking import Answer, ask, rewards_along
 from ..learned import Learned, open_run
-from .playback import AGENTS, moves_of, rounded, shown_walk, shown_words
+from .playback import AGENTS, moves_of, shown_walk, shown_words
 from .player import Panel, choice
+from .rewards import HEATS, heat_of
 from .scenes import scene_of
 from .stage import Stage
 from ..runs import Run
@@ -22,18 +23,7 @@ from ..types import require
 from ..worlds.tables import World, shortest_path
 
 # %% auto #0
-__all__ = ['HEATS', 'heat_of', 'Conversation', 'why_not', 'TalkToAgent']
-
-# %% ../../nbs/95_talk.ipynb #n004
-HEATS = ('reward', 'value', 'none')
-
-def heat_of(worth: Worth | None, kind: str) -> dict[str, Any]:
-    "The heat that the stage draws: 'reward' of stopping at each place, or 'value' of places and moves; {} for 'none', or without a reward."
-    require(kind in HEATS, f'a heat is one of {HEATS}, got {kind!r}')
-    if worth is None or kind == 'none': return {}
-    values = worth.reward if kind == 'reward' else worth.value
-    return dict(name='reward of stopping' if kind == 'reward' else 'value', low=float(np.nanpercentile(values, 5)), high=float(np.nanmax(values)),
-                values=rounded(values), moves=rounded(worth.advice) if kind == 'value' else [], best=int(np.nanargmax(worth.reward)))
+__all__ = ['Conversation', 'why_not', 'TalkToAgent']
 
 # %% ../../nbs/95_talk.ipynb #n006
 class Conversation:
