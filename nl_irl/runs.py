@@ -39,9 +39,9 @@ FORMAT = 1                  # of run folders; a change that older code cannot re
 
 # %% auto #0
 __all__ = ['FORMAT', 'PACKAGE', 'DEPENDENCIES', 'TYPES', 'OPTIONAL', 'LISTED', 'PROGRESS', 'code_checksum', 'git_state',
-           'provenance', 'write_all', 'append_line', 'read_lines', 'lock', 'save_tensors', 'read_part', 'load_facts',
-           'checked', 'load_tensors', 'check_saved', 'read_config', 'read_table', 'Run', 'differences', 'prepare',
-           'board', 'Log', 'Recording', 'finish', 'progress']
+           'provenance', 'write_all', 'append_line', 'read_lines', 'lock', 'holder', 'save_tensors', 'read_part',
+           'load_facts', 'checked', 'load_tensors', 'check_saved', 'read_config', 'read_table', 'Run', 'differences',
+           'prepare', 'board', 'Log', 'Recording', 'finish', 'progress']
 
 # %% ../nbs/60_runs.ipynb #c004
 PACKAGE = Path(importlib.util.find_spec('nl_irl').origin).parent
@@ -90,7 +90,7 @@ def read_lines(path: Path) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 # %% ../nbs/60_runs.ipynb #c010
-def lock(folder: Path, *, name: str = '.lock', wait: float = 0) -> BinaryIO:
+def lock(folder: Path, *, name: str = '.lock', wait: float = 0.2) -> BinaryIO:
     """Make `folder` and hold it until the returned file is closed or the process ends.
 
     A `ValueError` if another process still holds it after `wait` seconds, or if nothing can be written there.
@@ -106,7 +106,21 @@ def lock(folder: Path, *, name: str = '.lock', wait: float = 0) -> BinaryIO:
             if time.monotonic() < end: time.sleep(0.05); continue
             file.close()
             raise ValueError(f'{folder}: another process is writing this run; wait for it, or choose another folder') from None
+        file.truncate(0)
+        file.write(f'{os.getpid()} {platform.node()}'.encode())                    # for `holder`
+        file.flush()
         return file
+
+def holder(folder: Path, *, name: str = '.lock') -> tuple[int, str] | None:
+    "Process number and machine of who holds `folder`; None if nobody does."
+    try:
+        with open(folder/name, 'rb') as file:
+            try: fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pid, _, machine = file.read().decode().partition(' ')
+                return (int(pid), machine) if pid.isdigit() else None
+    except OSError: pass
+    return None
 
 # %% ../nbs/60_runs.ipynb #c013
 def save_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:

@@ -31,8 +31,8 @@ from ..worlds.tables import World, distance_between, headings_along
 
 # %% auto #0
 __all__ = ['AGENTS', 'SCORES', 'COLUMNS', 'Key', 'rounded', 'shown_walk', 'moves_of', 'shown_words', 'Source', 'scored', 'of_run',
-           'of_submission', 'of_trajectories', 'sources', 'Filter', 'disagreement', 'Notes', 'Playback', 'about',
-           'curves', 'recorded', 'planned', 'shown']
+           'of_submission', 'of_trajectories', 'sources', 'Filter', 'disagreement', 'Notes', 'Playback', 'select',
+           'about', 'curves', 'recorded', 'planned', 'shown']
 
 # %% ../../nbs/92_playback.ipynb #n004
 AGENTS = COLORS[:2] + COLORS[3:]                    # without the green of the demonstration
@@ -72,12 +72,14 @@ class Source:
     """Walks of one or more agents: table has a row a walk (agent, split, id, scan, instruction, viewpoints, moves and SCORES).
 
     large: an Arrow table with the same rows, for what is read one by one; None where there is nothing else.  learned: the networks of the run, if it keeps some.
+    folder: of the run.
     """
     name: str
     bench: Benchmark
     table: pd.DataFrame
     large: pa.Table | None = None
     learned: Learned | None = None
+    folder: Path | None = None
 
 def scored(bench: Benchmark, table: pd.DataFrame) -> pd.DataFrame:
     "`table` with moves and SCORES, which are nan where an episode is unknown or withholds its answer; a `ValueError` for a walk through a wall."
@@ -90,18 +92,20 @@ def scored(bench: Benchmark, table: pd.DataFrame) -> pd.DataFrame:
     if told: table.loc[told, list(SCORES)] = score_rows(bench.world, [found[k] for k in told], *pad([paths[k] for k in told]))[list(SCORES)].to_numpy()
     return table
 
+# %% ../../nbs/92_playback.ipynb #n013
 COLUMNS = ['agent', 'split', 'id', 'scan', 'instruction', 'viewpoints']
 
-def of_run(run: Run | Path | str, data: Path | str | None = None) -> Source:
-    "The walks of a run folder; a `ValueError` if it is none, or keeps no walks (yet)."
-    run = run if isinstance(run, Run) else Run.open(run)
+def of_run(opened: Learned | Run | Path | str, data: Path | str | None = None) -> Source:
+    "The walks of a run, open already or a folder; a `ValueError` if it is none, or keeps no walks (yet)."
+    run = opened.run if isinstance(opened, Learned) else opened if isinstance(opened, Run) else Run.open(opened)
     path = run.folder/'trajectories.parquet'
     require(path.is_file(), f'{run.folder}: keeps no trajectories' + ('' if run.finished else ' yet, for the run has not finished: nl-irl resume goes on with it'))
-    learned = open_run(run, data) if {'policy', 'reward', 'generator'} & set(run.checkpoints()) else None
+    keeps = {'policy', 'reward', 'generator'} & set(run.checkpoints())
+    learned = opened if isinstance(opened, Learned) else open_run(run, data) if keeps else None
     bench, large = learned.bench if learned else world_of(run, data), pq.read_table(path)
     missing = [c for c in COLUMNS if c not in large.column_names]
     require(not missing, f'{path}: lacks the columns {", ".join(missing)}; write it as experiments/imitation does')
-    return Source(run.folder.name, bench, scored(bench, large.select(COLUMNS).to_pandas()), large, learned)
+    return Source(run.folder.name, bench, scored(bench, large.select(COLUMNS).to_pandas()), large, learned, run.folder)
 
 def of_submission(file: Path | str, bench: Benchmark) -> Source:
     "The walks of a submission in the leaderboard's format (errors: `read_records`, and ids or viewpoints that `bench` does not have)."
@@ -119,6 +123,7 @@ def of_trajectories(trajectories: Sequence[Trajectory], bench: Benchmark) -> Sou
     rows = [('trajectory', 'list', f'{k}', t.scan, said(t), list(t.viewpoints)) for k, t in enumerate(trajectories)]
     return Source('trajectories', bench, scored(bench, pd.DataFrame(rows, columns=COLUMNS)).assign(heading=[t.heading for t in trajectories]))
 
+# %% ../../nbs/92_playback.ipynb #n015
 def sources(what: Any, *, data: Path | str | None = None, world: Benchmark | None = None) -> list[Source]:
     """Where to play from: a run folder (or several), a submission (a .json file), or a list of trajectories of `world`.
 
@@ -129,7 +134,7 @@ def sources(what: Any, *, data: Path | str | None = None, world: Benchmark | Non
         require(world is not None, 'a list of trajectories needs world=, a Benchmark (nl_irl.benchmarks.load_benchmark)')
         return [of_trajectories(many, world)]
     require(bool(many), 'nothing to play: give a run folder, a submission, or trajectories')
-    json = lambda one: not isinstance(one, Run) and Path(one).suffix == '.json'
+    json = lambda one: not isinstance(one, (Run, Learned)) and Path(one).suffix == '.json'
     found = [of_submission(one, world or load_rooms('full', data)) if json(one) else of_run(one, data) for one in many]
     names = {s.bench.world.name for s in found}
     require(len(names) == 1, f'side by side, all must be of one world; these are of {", ".join(sorted(names))}')
@@ -177,7 +182,7 @@ class Notes:
         if flag or note: self.said['/'.join(key)] = {'flag': flag, 'note': note}
         if self.file: write_json(self.file, self.said)
 
-# %% ../../nbs/92_playback.ipynb #n013
+# %% ../../nbs/92_playback.ipynb #n022
 class Playback:
     """Walks of one or more agents through the episodes of one world, one episode at a time.
 
@@ -191,8 +196,7 @@ class Playback:
         self.table = pd.concat(named, ignore_index=True)
         require(len(self.table) > 0, f'{self.sources[0].name}: its table of trajectories is empty')
         self.episodes = {(split, e.task.id): e for split, episodes in self.bench.splits.items() for e in episodes}
-        folder = self.sources[0].learned.run.folder if self.sources[0].learned else Path(what) if isinstance(what, (str, Path)) and Path(what).is_dir() else None
-        self.notes = Notes(folder and folder/'notes.json')
+        self.notes = Notes(self.sources[0].folder and self.sources[0].folder/'notes.json')
         self._scenes: dict[str, dict[str, Any]] = {}
 
     @property
@@ -208,21 +212,6 @@ class Playback:
     @cached_property
     def differing(self) -> pd.Series: return disagreement(self.table)
 
-    def select(self, how: Filter = Filter()) -> list[Key]:
-        "The episodes that `how` lets through, in its order."
-        first = self.table.drop_duplicates(['split', 'id'])
-        fits = np.ones(len(first), bool)
-        for column in ('split', 'scan'):
-            if getattr(how, column): fits &= (first[column] == getattr(how, column)).to_numpy()
-        if how.success is not None: fits &= (first.SR == how.success).to_numpy()
-        if how.most_moves is not None: fits &= (first.moves <= how.most_moves).to_numpy()
-        for word in how.words.lower().split(): fits &= first.instruction.str.lower().str.contains(word, regex=False).to_numpy()
-        keys = pd.Series(list(zip(first.split, first.id)), index=first.index)[fits]
-        by = {'disagreement': lambda: -self.differing.loc[list(keys)].to_numpy(), 'longest': lambda: -first.moves[fits].to_numpy(),
-              'worst': lambda: first.nDTW[fits].fillna(1).to_numpy()}
-        if how.order != 'as they come' and len(keys): keys = keys.iloc[np.argsort(by[how.order](), kind='stable')]
-        return [key for key in keys if not how.flagged or self.notes.of(key)['flag']]
-
     def scene(self, scan: str) -> dict[str, Any]:
         "The scene of `scan`, made once."
         if scan not in self._scenes: self._scenes[scan] = scene_of(self.bench.world, scan, self.bench.houses.get(scan))
@@ -234,7 +223,23 @@ class Playback:
         row = self.table.iloc[self.rows[key][0]]
         return Task(key[1], row.scan, row.viewpoints[0], float(row.get('heading', 0.)), row.instruction)
 
-# %% ../../nbs/92_playback.ipynb #n015
+# %% ../../nbs/92_playback.ipynb #n017
+def select(playback: Playback, how: Filter = Filter()) -> list[Key]:
+    "The episodes of `playback` that `how` lets through, in its order."
+    first = playback.table.drop_duplicates(['split', 'id'])
+    fits = np.ones(len(first), bool)
+    for column in ('split', 'scan'):
+        if getattr(how, column): fits &= (first[column] == getattr(how, column)).to_numpy()
+    if how.success is not None: fits &= (first.SR == how.success).to_numpy()
+    if how.most_moves is not None: fits &= (first.moves <= how.most_moves).to_numpy()
+    for word in how.words.lower().split(): fits &= first.instruction.str.lower().str.contains(word, regex=False).to_numpy()
+    keys = pd.Series(list(zip(first.split, first.id)), index=first.index)[fits]
+    by = {'disagreement': lambda: -playback.differing.loc[list(keys)].to_numpy(), 'longest': lambda: -first.moves[fits].to_numpy(),
+          'worst': lambda: first.nDTW[fits].fillna(1).to_numpy()}
+    if how.order != 'as they come' and len(keys): keys = keys.iloc[np.argsort(by[how.order](), kind='stable')]
+    return [key for key in keys if not how.flagged or playback.notes.of(key)['flag']]
+
+# %% ../../nbs/92_playback.ipynb #n023
 def about(scores: Mapping[str, float]) -> str:
     "Success, SPL and metres from the goal in words; '' where there are none."
     if not np.isfinite(scores['SR']): return ''
@@ -257,6 +262,7 @@ def recorded(playback: Playback, row: pd.Series, color: str, worth: Worth | None
     return shown_walk(world, row.agent, color, path, kept.get('headings', heading), kept.get('actions', action), probability=kept.get('probabilities'),
                       attention=kept.get('attention'), traces=traces, scores=about(row))
 
+# %% ../../nbs/92_playback.ipynb #n024
 def planned(playback: Playback, source: Source, color: str, worth: Worth, task: Task, episode: Episode | None) -> dict[str, Any]:
     "What the stage draws of the route that the reward of `source` likes best on the known map, its moves with their probabilities under exp reward."
     world, path = playback.bench.world, worth.route

@@ -12,13 +12,14 @@ from typing import Any
 import ipywidgets as widgets
 
 from ..benchmarks import Benchmark
-from .playback import Filter, Key, Playback, shown
+from ..files import atomic
+from .playback import Filter, Key, Notes, Playback, select, shown
 from .stage import Stage, save_page
 from ..plots.frames import draw_step, pixels, save_animation
 from ..types import require
 
 # %% auto #0
-__all__ = ['SHOWN', 'Panel', 'choice', 'button', 'TrajectoryPlayer']
+__all__ = ['SHOWN', 'ROW', 'KINDS', 'Panel', 'choice', 'button', 'Finder', 'Remarks', 'save_episode', 'TrajectoryPlayer']
 
 # %% ../../nbs/93_player.ipynb #n004
 class Panel(widgets.VBox):
@@ -46,9 +47,87 @@ def button(name: str, act: Callable[[], None], tip: str) -> widgets.Button:
     made.on_click(lambda _: act())
     return made
 
-# %% ../../nbs/93_player.ipynb #n006
+# %% ../../nbs/93_player.ipynb #n007
 SHOWN = 200                                         # episodes in the list at once
+ROW = {'flex_flow': 'row wrap', 'align_items': 'center', 'width': '100%'}
 
+class Finder(widgets.VBox):
+    "Filters, and the list of episodes that they let through; `key` is the one that is chosen, None if there is none."
+    def __init__(self, playback: Playback):
+        super().__init__()
+        self.playback, table = playback, playback.table
+        any_of = lambda column: [('any', ''), *((x, x) for x in sorted(table[column].unique()))]
+        self.split, self.scan = choice('Split', any_of('split')), choice('House', any_of('scan'))
+        self.success = choice('Success', [('any', None), ('yes', True), ('no', False)])
+        self.order = choice('Order', ['as they come', 'disagreement', 'longest', 'worst'])
+        self.words = widgets.Text(placeholder='words of the instruction', continuous_update=False, layout=widgets.Layout(width='190px'))
+        self.flagged = widgets.Checkbox(description='flagged', indent=False, layout=widgets.Layout(width='auto'))
+        self.list, self.count = widgets.Select(rows=6, layout=widgets.Layout(width='auto')), widgets.Label()
+        controls = (self.split, self.success, self.scan, self.order, self.words, self.flagged)
+        self.children = [widgets.Box([*controls, self.count], layout=widgets.Layout(**ROW)), self.list]
+        for control in controls: control.observe(lambda _: self.refresh(), 'value')
+        self.refresh()
+
+    @property
+    def key(self) -> Key | None: return self.list.value
+
+    def refresh(self) -> None:
+        "List the episodes that the filters let through."
+        how = Filter(self.split.value, self.scan.value, self.success.value, self.words.value, flagged=self.flagged.value, order=self.order.value)
+        keys = select(self.playback, how)
+        self.count.value = f'{len(keys):,} of {len(self.playback.rows):,}' + f', the first {SHOWN} listed' * (len(keys) > SHOWN)
+        self.offer(keys[:SHOWN])
+
+    def offer(self, keys: list[Key]) -> None:
+        "List `keys`, and choose the first of them unless the one that is chosen is among them."
+        before = self.key if self.key in keys else keys[0] if keys else None
+        self.list.options = [(f'{split}/{id}   {self.playback.task((split, id)).text[:150]}', (split, id)) for split, id in keys]
+        self.list.value = before
+
+    def go(self, episode: str) -> None:
+        "Choose `episode` ('split/id'), listed or not; a `ValueError` if it was not walked."
+        key = tuple(episode.split('/', 1))
+        require(key in self.playback.rows, f'no episode {episode!r} was walked; as {"/".join(next(iter(self.playback.rows)))!r}')
+        if key not in [k for _, k in self.list.options]: self.offer([key])
+        self.list.value = key
+
+# %% ../../nbs/93_player.ipynb #n011
+class Remarks(widgets.Box):
+    "Flag and note of an episode, saved as soon as they change; `said` tells where, or why not."
+    def __init__(self, notes: Notes):
+        self.notes, self.key = notes, None
+        self.flag = widgets.Checkbox(description='flag', indent=False, layout=widgets.Layout(width='auto'))
+        self.note = widgets.Text(placeholder='a note on this episode', continuous_update=False, layout=widgets.Layout(flex='1 1 200px'))
+        self.said = widgets.Label()
+        super().__init__([self.flag, self.note, self.said], layout=widgets.Layout(**ROW))
+        for control in (self.flag, self.note): control.observe(lambda _: self.keep(), 'value')
+
+    def show(self, key: Key) -> None:
+        "Show what is said of `key`."
+        self.key, said = None, self.notes.of(key)                                  # nothing to keep while it is being shown
+        self.note.value, self.flag.value, self.said.value = said['note'], said['flag'], ''
+        self.key = key
+
+    def keep(self) -> None:
+        "Save flag and note."
+        if not self.key: return
+        try: self.notes.put(self.key, flag=self.flag.value, note=self.note.value)
+        except OSError as error: self.said.value = str(error)
+        else: self.said.value = f'saved in {self.notes.file}' if self.notes.file else 'kept as long as this notebook runs: these walks have no run folder'
+
+# %% ../../nbs/93_player.ipynb #n012
+KINDS = {'png': 'this step as a picture', 'gif': 'all steps as an animation', 'mp4': 'all steps as a video', 'html': 'this episode as a page that plays offline'}
+
+def save_episode(playback: Playback, episode: dict[str, Any], path: Path, *, step: int = 0) -> Path:
+    "Write `episode` (of `shown`) to `path`: a .png of one `step`, a .gif or .mp4 of all, or an .html page that plays offline."
+    world, scene, house = playback.bench.world, playback.scene(episode['scan']), playback.bench.houses.get(episode['scan'])
+    steps = range(max(max(len(w['path']), len(w['action'])) for w in episode['walks']))
+    if path.suffix == '.html': return save_page(path, {episode['scan']: scene}, [episode])
+    if path.suffix != '.png': return save_animation(path, [pixels(draw_step(world, scene, episode, k, house=house), 110) for k in steps])
+    with atomic(path) as temporary: draw_step(world, scene, episode, step, house=house).savefig(temporary, format='png', dpi=200)
+    return path
+
+# %% ../../nbs/93_player.ipynb #n015
 class TrajectoryPlayer(Panel):
     """Step through the walks of `what`: a run folder, a list of run folders, a submission (.json) or a list of trajectories of `world`.
 
@@ -57,98 +136,39 @@ class TrajectoryPlayer(Panel):
     """
     def build(self, what: Any, *, data: Path | str | None = None, world: Benchmark | None = None, episode: str = '', step: int = 0) -> None:
         self.playback, self.stage = Playback(what, data=data, world=world), Stage()
-        table = self.playback.table
-        any_of = lambda column: [('any', ''), *((x, x) for x in sorted(table[column].unique()))]
-        self.split, self.scan = choice('Split', any_of('split')), choice('House', any_of('scan'))
-        self.success = choice('Success', [('any', None), ('yes', True), ('no', False)])
-        self.order = choice('Order', ['as they come', 'disagreement', 'longest', 'worst'])
-        self.words = widgets.Text(placeholder='words of the instruction', continuous_update=False, layout=widgets.Layout(width='190px'))
-        self.flagged = widgets.Checkbox(description='flagged', indent=False, layout=widgets.Layout(width='auto'))
-        self.list = widgets.Select(rows=6, layout=widgets.Layout(width='auto'))
-        self.count = widgets.Label()
-        self.flag = widgets.Checkbox(description='flag', indent=False, layout=widgets.Layout(width='auto'))
-        self.note = widgets.Text(placeholder='a note on this episode', continuous_update=False, layout=widgets.Layout(flex='1 1 200px'))
-        self.said = widgets.Label()
-        saves = [button(name, lambda kind=kind: self.save(kind), tip) for name, kind, tip in (
-            ('PNG', 'png', 'this step as a picture'), ('GIF', 'gif', 'all steps as an animation'), ('MP4', 'mp4', 'all steps as a video'),
-            ('Page', 'html', 'this episode as a page that plays offline'))]
-        row = widgets.Layout(flex_flow='row wrap', align_items='center', width='100%')
-        self.children = [widgets.Box([self.split, self.success, self.scan, self.order, self.words, self.flagged, self.count], layout=row), self.list, self.stage,
-                         widgets.Box([self.flag, self.note, *saves, self.said], layout=row)]
-        self.listen()
-        self.refresh()
-        if episode: self.go(episode, step)
-
-    def listen(self) -> None:
-        "Let each control do what it says."
-        for control in (self.split, self.scan, self.success, self.order, self.words, self.flagged): control.observe(lambda _: self.refresh(), 'value')
-        self.list.observe(lambda _: self.show(), 'value')
-        for control in (self.flag, self.note): control.observe(lambda _: self.keep(), 'value')
+        self.finder, self.remarks = Finder(self.playback), Remarks(self.playback.notes)
+        saves, self.said = [button(kind.upper(), lambda kind=kind: self.save(kind), tip) for kind, tip in KINDS.items()], widgets.Label()
+        self.children = [self.finder, self.stage, self.remarks, widgets.Box([*saves, self.said], layout=widgets.Layout(**ROW))]
+        self.finder.list.observe(lambda _: self.show(), 'value')
+        if episode: self.finder.go(episode)
+        self.show()
+        self.stage.step = step
 
     @property
-    def key(self) -> Key | None:
-        "Split and id of the episode that is shown."
-        return self.list.value
+    def key(self) -> Key | None: return self.finder.key
 
     @property
     def link(self) -> str:
         "What to put after the run in a call of `TrajectoryPlayer`, to see this episode at this step again."
         return f"episode={'/'.join(self.key)!r}, step={self.stage.step}" if self.key else ''
 
-    def refresh(self) -> None:
-        "List the episodes that the filters let through."
-        how = Filter(self.split.value, self.scan.value, self.success.value, self.words.value, flagged=self.flagged.value, order=self.order.value)
-        keys = self.playback.select(how)
-        self.count.value = f'{len(keys):,} of {len(self.playback.rows):,}' + f', the first {SHOWN} listed' * (len(keys) > SHOWN)
-        self.offer(keys[:SHOWN])
-
-    def offer(self, keys: list[Key]) -> None:
-        "List `keys`, and show the first of them unless the one that is shown is among them."
-        before = self.key if self.key in keys else keys[0] if keys else None
-        self.list.options = [(f'{split}/{id}   {self.playback.task((split, id)).text[:150]}', (split, id)) for split, id in keys]
-        self.list.value = before
-        if not keys: self.stage.episode = {'message': 'No episode is like that: widen the filters.'}
-
-    def go(self, episode: str, step: int = 0) -> None:
-        "Show `episode` ('split/id') at `step`; a `ValueError` if it was not walked."
-        key = tuple(episode.split('/', 1))
-        require(key in self.playback.rows, f'no episode {episode!r} was walked; as {"/".join(next(iter(self.playback.rows)))!r}')
-        if key not in [k for _, k in self.list.options]: self.offer([key])
-        self.list.value = key
-        self.stage.step = step
-
     def show(self) -> None:
         "Show the episode that is chosen in the list."
-        if not self.key: return
-        made = shown(self.playback, self.key)
+        if not self.key:
+            self.stage.episode = {'message': 'No episode is like that: widen the filters.'}
+            return
+        episode = shown(self.playback, self.key)
         with self.stage.hold_sync():
             self.stage.step, self.stage.picked = 0, -1
-            if self.stage.scene.get('name') != made['scan']: self.stage.scene = self.playback.scene(made['scan'])
-            self.stage.episode = made
-        said, self.said.value = self.playback.notes.of(self.key), ''
-        self.note.value, self.flag.value = said['note'], said['flag']
-
-    def keep(self) -> None:
-        "Save flag and note of the episode, if they have changed."
-        said = {'flag': self.flag.value, 'note': self.note.value}
-        if not self.key or said == self.playback.notes.of(self.key): return
-        try: self.playback.notes.put(self.key, **said)
-        except OSError as error: self.said.value = str(error)
-        else: self.said.value = f'saved in {self.playback.notes.file}' if self.playback.notes.file else 'kept as long as this notebook runs: these walks have no run folder'
+            if self.stage.scene.get('name') != episode['scan']: self.stage.scene = self.playback.scene(episode['scan'])
+            self.stage.episode = episode
+        self.remarks.show(self.key)
 
     def save(self, kind: str, folder: Path | str = '.') -> Path | None:
-        "Write this episode into `folder`: 'png' (this step), 'gif', 'mp4' or 'html'; the path, or None where that failed, with the reason in the panel."
+        "Write this episode into `folder` as 'png', 'gif', 'mp4' or 'html' (`save_episode`); None where that failed, with the reason in the panel."
         if not self.key: return None
-        path, episode, scene = Path(folder)/f'{self.key[1]}.{kind}', self.stage.episode, self.stage.scene
-        steps = range(max(max(len(w['path']), len(w['action'])) for w in episode['walks']))
-        draw = lambda step: draw_step(self.playback.bench.world, scene, episode, step, house=self.playback.bench.houses.get(episode['scan']))
-        self.said.value = f'drawing {path} ...'
-        try:
-            if kind == 'png': draw(self.stage.step).savefig(path, dpi=200)
-            elif kind == 'html': save_page(path, {episode['scan']: scene}, [episode])
-            else: save_animation(path, [pixels(draw(k), 110) for k in steps])
-        except (ValueError, OSError) as error:
-            self.said.value = str(error)
-            return None
-        self.said.value = f'saved {path}; TrajectoryPlayer(..., {self.link}) shows it again'
+        path, self.said.value = Path(folder)/f'{self.key[1]}.{kind}', 'drawing ...'
+        try: save_episode(self.playback, self.stage.episode, path, step=self.stage.step)
+        except (ValueError, OSError) as error: self.said.value, path = str(error), None
+        else: self.said.value = f'saved {path}; TrajectoryPlayer(..., {self.link}) shows it again'
         return path

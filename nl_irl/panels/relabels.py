@@ -5,6 +5,7 @@
 # %% ../../nbs/96_relabels.ipynb #n002
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from ..files import read_json, write_json
 from ..learned import Learned, open_run
 from ..models.generator import GoalGenerator, marked
 from .playback import AGENTS, moves_of, shown_walk, shown_words
-from .player import Panel, button, choice
+from .player import ROW, Panel, button, choice
 from .scenes import scene_of, telling_labels
 from .stage import Stage
 from ..metrics import pad
@@ -32,7 +33,7 @@ from ..worlds.tables import distance_between, headings_along
 
 # %% auto #0
 __all__ = ['VERDICT', 'batch_along', 'latents', 'flat', 'Said', 'sentences_for', 'between', 'Judgements', 'accepted', 'Relabels',
-           'scatter', 'RelabelInspector']
+           'walked', 'scatter', 'LatentMap', 'Sentences', 'Neighbours', 'RelabelInspector']
 
 # %% ../../nbs/96_relabels.ipynb #n004
 def batch_along(found: Learned, paths: list[np.ndarray], headings: np.ndarray) -> Batch:
@@ -53,6 +54,7 @@ def flat(z: np.ndarray) -> np.ndarray:
     centred = z - z.mean(0)
     return centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
 
+# %% ../../nbs/96_relabels.ipynb #n010
 class Said(NamedTuple):
     "A sentence, how it was found, its log p in nats, and whether the walk does what it says (None where no checker knows)."
     manner: str
@@ -147,24 +149,99 @@ class Relabels:
             names[scan] = [house.rooms[r].kind for r in house.room] if house else telling_labels(world, rows)
         return [names[e.task.scan][p[-1] - world.scan_start[world.scan[p[-1]]]] for p, e in zip(self.paths, self.episodes)]
 
-# %% ../../nbs/96_relabels.ipynb #n010
-VERDICT = {True: '✓ true', False: '✗ not true', None: ''}
+# %% ../../nbs/96_relabels.ipynb #n011
+def walked(relabels: Relabels, walk: int) -> dict[str, Any]:
+    "The `walk` as the stage draws it, with what was asked and the demonstration of that."
+    episode, path, world = relabels.episodes[walk], relabels.paths[walk], relabels.found.bench.world
+    first = int(world.scan_start[world.scan[path[0]]])
+    return dict(title=f'Asked: {episode.task.id}, {episode.task.scan}', scan=episode.task.scan, start=int(path[0]) - first, heading=float(episode.task.heading),
+                words=shown_words(episode.task.text, relabels.found.vocabulary.index), demonstration=(world.rows(episode.path) - first).tolist(),
+                walks=[shown_walk(world, 'no map: policy', AGENTS[0], path, *moves_of(world, path, episode.task.heading))])
 
+# %% ../../nbs/96_relabels.ipynb #n013
 def scatter(relabels: Relabels, by: str) -> Any:
-    "The latent space from above, a point a walk."
+    "The latent space from above, a point a walk; its customdata say which."
     import plotly.graph_objects as go
     values, text = relabels.colours(by), [e.task.text[:90] for e in relabels.episodes]
-    common = dict(mode='markers', hoverinfo='text')
-    if not isinstance(values[0], str):
-        marker = dict(color=values, colorscale='Viridis', showscale=True, size=8)
-        traces = [go.Scatter(x=relabels.place[:, 0], y=relabels.place[:, 1], text=text, customdata=np.arange(len(values)), marker=marker, **common)]
-    else:
-        of = {v: np.flatnonzero(np.array(values) == v) for v in sorted(set(values), key=lambda v: -values.count(v))}
-        traces = [go.Scatter(x=relabels.place[k, 0], y=relabels.place[k, 1], text=[text[i] for i in k], customdata=k, name=v or '(nothing)', marker=dict(size=8), **common)
-                  for v, k in of.items()]
-    layout = dict(height=360, margin=dict(l=20, r=10, t=30, b=20), title=dict(text=f'latents of {len(values)} walks, by {by}', font=dict(size=13)), template='plotly_white')
-    return go.FigureWidget(traces, layout)
+    def points(k: np.ndarray, **marker: Any) -> Any:
+        return dict(x=relabels.place[k, 0], y=relabels.place[k, 1], text=[text[i] for i in k], customdata=k, mode='markers', hoverinfo='text', marker=dict(size=8, **marker))
+    if isinstance(values[0], str):
+        words = sorted(set(values), key=lambda v: (-values.count(v), v))
+        traces = [go.Scatter(name=v or '(nothing)', **points(np.flatnonzero(np.array(values) == v))) for v in words]
+    else: traces = [go.Scatter(**points(np.arange(len(values)), color=values, colorscale='Viridis', showscale=True))]
+    title = dict(text=f'latents of {len(values)} walks, by {by}', font=dict(size=13))
+    return go.FigureWidget(traces, dict(height=360, margin=dict(l=20, r=10, t=30, b=20), title=title, template='plotly_white'))
 
+class LatentMap(widgets.VBox):
+    "The map of `relabels`, coloured as one chooses; a click on a point calls `clicked` with its walk."
+    def __init__(self, clicked: Callable[[int], None]):
+        self.by, self.clicked, self.relabels = choice('Colours', ['where it ends', 'turning', 'moves']), clicked, None
+        super().__init__([self.by])
+        self.by.observe(lambda _: self.show(self.relabels), 'value')
+
+    def show(self, relabels: Relabels) -> None:
+        "Draw `relabels`."
+        self.relabels, figure = relabels, scatter(relabels, self.by.value)
+        for trace in figure.data: trace.on_click(lambda trace, points, _: points.point_inds and self.clicked(int(trace.customdata[points.point_inds[0]])))
+        self.children = [self.by, figure]
+
+# %% ../../nbs/96_relabels.ipynb #n015
+VERDICT = {True: '✓ true', False: '✗ not true', None: ''}
+
+class Sentences(widgets.VBox):
+    "What the generator says of a walk, one sentence of which is chosen; it is accepted or rejected, and `judgements` keep that."
+    def __init__(self, judgements: Judgements):
+        self.judgements, self.task, self.ids = judgements, None, ()
+        self.list, self.state = widgets.Select(rows=6, layout=widgets.Layout(width='auto')), widgets.Label()
+        buttons = [button(name, lambda v=v: self.judge(v), tip) for name, v, tip in (
+            ('Accept', True, 'it says what was done: keep it as a demonstration'), ('Reject', False, 'it does not'), ('Undo', None, 'forget the judgement'))]
+        super().__init__([widgets.HTML('<b>What the generator says was done</b>'), self.list, widgets.Box([*buttons, self.state], layout=widgets.Layout(**ROW))])
+        self.list.observe(lambda _: self.tell(), 'value')
+
+    def show(self, task: Task, ids: tuple[str, ...], said: list[Said]) -> None:
+        "Offer `said` of the walk through viewpoints `ids`, which was asked for by `task`."
+        self.task, self.ids = task, ids
+        self.list.options = [(f'{VERDICT[s.true]:11} {s.manner:10} {s.nats:7.1f} nats   {s.text}', s.text) for s in said]
+        self.list.index = 0
+        self.tell()
+
+    def judge(self, right: bool | None) -> None:
+        "Keep whether the chosen sentence says what was done."
+        if self.list.value is None: return
+        try: self.judgements.put(self.task, self.ids, self.list.value, right)
+        except OSError as error: self.state.value = str(error)
+        else: self.tell()
+
+    def tell(self) -> None:
+        "Say how the chosen sentence was judged."
+        if self.list.value is None: return
+        judged = {True: 'accepted', False: 'rejected', None: 'not judged yet'}[self.judgements.of(self.ids, self.list.value)]
+        self.state.value = f'{judged}; {sum(s["accepted"] for s in self.judgements.said)} accepted in this run'
+
+# %% ../../nbs/96_relabels.ipynb #n016
+class Neighbours(widgets.VBox):
+    "The demonstrations whose latents lie nearest to that of a walk, and what is said while its latent goes to that of another walk."
+    def __init__(self):
+        self.near, self.toward, self.told = widgets.HTML(), choice('Its latent goes to that of', [('nobody', -1)]), widgets.HTML()
+        super().__init__([self.near, self.toward, self.told])
+        self.toward.observe(lambda _: self.lead(), 'value')
+
+    def show(self, relabels: Relabels, walk: int) -> None:
+        "Show the neighbours of `walk`, and offer those that are far from it to go to."
+        self.relabels, self.walk = relabels, walk
+        near = ''.join(f'<li>{far:.2f}: {escape(text)}</li>' for far, text in relabels.nearest(walk))
+        self.near.value = f'<b>Nearest demonstrations</b> (distance of latents)<ul style="margin:0 0 6px">{near}</ul>'
+        far = (-(relabels.z - relabels.z[walk]).norm(dim=1)).argsort().tolist()
+        self.toward.options = [('nobody', -1), *((f'{relabels.episodes[k].task.id}   {relabels.episodes[k].task.text[:70]}', k) for k in far[:40] if k != walk)]
+        self.toward.index = 0
+
+    def lead(self) -> None:
+        "Say what is said on the way."
+        other = self.toward.value
+        lines = [] if other is None or other < 0 else between(self.relabels.found, some(self.relabels.batch, slice(self.walk, self.walk + 1)), self.relabels.z[other])
+        self.told.value = f'<ol style="margin:0" start="0">{"".join(f"<li>{escape(t)}</li>" for t in lines)}</ol>' if lines else ''
+
+# %% ../../nbs/96_relabels.ipynb #n017
 class RelabelInspector(Panel):
     """See what the goal generator of a run says of what its policy did, and accept or reject it as a demonstration.
 
@@ -173,45 +250,26 @@ class RelabelInspector(Panel):
     def build(self, run: Run | Path | str | Learned, *, data: Path | str | None = None, split: str = '', count: int = 300) -> None:
         self.found = run if isinstance(run, Learned) else open_run(run if isinstance(run, Run) else Run.open(run), data)
         for name in ('policy', 'generator'): self.found.network(name)
-        self.stage, self.count, self.judgements = Stage(), count, Judgements(self.found.run.folder)
         splits = [name for name, episodes in self.found.bench.splits.items() if name != 'train' and any(e.path for e in episodes[:50])]
         require(split in ('', *splits), f'no split {split!r} with answers; there are {", ".join(splits)}')
-        self.split, self.by = choice('Split', splits, value=split or splits[0]), choice('Colours', ['where it ends', 'turning', 'moves'])
-        self.failed = widgets.Checkbox(True, description='failures only', indent=False, layout=widgets.Layout(width='auto'))
-        self.list, self.said = (widgets.Select(rows=6, layout=widgets.Layout(width='auto')) for _ in range(2))
-        self.toward, self.told, self.near = choice('Latent goes to that of', []), widgets.HTML(), widgets.HTML()
-        self.state, self.map = widgets.Label(), widgets.VBox()
-        judge = [button(name, lambda v=v: self.judge(v), tip) for name, v, tip in (('Accept', True, 'it says what was done: keep it as a demonstration'),
-                                                                                ('Reject', False, 'it does not'), ('Undo', None, 'forget the judgement'))]
-        row = widgets.Layout(flex_flow='row wrap', align_items='center', width='100%')
-        self.children = [widgets.Box([self.split, self.failed], layout=row), self.list, self.stage, widgets.HTML('<b>What the generator says was done</b>'), self.said,
-                         widgets.Box([*judge, self.state], layout=row), self.near, widgets.Box([self.toward], layout=row), self.told, self.by, self.map]
-        self.split.observe(lambda _: self.load(), 'value')
-        self.failed.observe(lambda _: self.offer(), 'value')
-        self.list.observe(lambda _: self.show(), 'value')
-        self.said.observe(lambda _: self.tell(), 'value')
-        self.toward.observe(lambda _: self.lead(), 'value')
-        self.by.observe(lambda _: self.draw(), 'value')
+        self.split, self.failed = choice('Split', splits, value=split or splits[0]), widgets.Checkbox(True, description='failures only', indent=False)
+        self.list, self.stage, self.count = widgets.Select(rows=6, layout=widgets.Layout(width='auto')), Stage(), count
+        self.sentences, self.neighbours, self.map = Sentences(Judgements(self.found.run.folder)), Neighbours(), LatentMap(self.go)
+        self.children = [widgets.Box([self.split, self.failed], layout=widgets.Layout(**ROW)), self.list, self.stage, self.sentences, self.neighbours, self.map]
+        for control, act in ((self.split, self.load), (self.failed, self.offer), (self.list, self.show)): control.observe(lambda _, act=act: act(), 'value')
         self.load()
 
     def load(self) -> None:
         "Walk the episodes of the split."
         self.relabels = Relabels(self.found, self.split.value, count=self.count)
-        self.draw()
+        self.map.show(self.relabels)
         self.offer()
 
     def offer(self) -> None:
         "List the walks."
-        some = [k for k in range(len(self.relabels.paths)) if not (self.failed.value and self.relabels.success[k])] or list(range(len(self.relabels.paths)))
-        mark = lambda k: '✓' if self.relabels.success[k] else '✗'
-        self.list.options = [(f'{mark(k)} {self.relabels.episodes[k].task.id}   {self.relabels.episodes[k].task.text[:140]}', k) for k in some]
-        self.list.value = some[0]
-
-    def draw(self) -> None:
-        "Draw the map of latents; a click shows its walk."
-        figure = scatter(self.relabels, self.by.value)
-        for trace in figure.data: trace.on_click(lambda trace, points, _: points.point_inds and self.go(int(trace.customdata[points.point_inds[0]])))
-        self.map.children = [figure]
+        r = self.relabels
+        listed = [k for k, good in enumerate(r.success) if not (self.failed.value and good)] or list(range(len(r.paths)))
+        self.list.options, self.list.index = [(f'{"✗✓"[int(r.success[k])]} {r.episodes[k].task.id}   {r.episodes[k].task.text[:140]}', k) for k in listed], 0
 
     def go(self, walk: int) -> None:
         "Show `walk`, whether or not it is listed."
@@ -220,42 +278,11 @@ class RelabelInspector(Panel):
 
     def show(self) -> None:
         "Show the chosen walk, and what is said of it."
-        walk = self.list.value
-        if walk is None: return
-        episode, path, world = self.relabels.episodes[walk], self.relabels.paths[walk], self.found.bench.world
-        first, scan = int(world.scan_start[world.scan[path[0]]]), episode.task.scan
+        if self.list.value is None: return
+        shown, task = walked(self.relabels, self.list.value), self.relabels.episodes[self.list.value].task
         with self.stage.hold_sync():
-            self.stage.step = len(path) - 1
-            if self.stage.scene.get('name') != scan: self.stage.scene = scene_of(world, scan, self.found.bench.houses.get(scan))
-            self.stage.episode = dict(title=f'Asked: {episode.task.id}, {scan}', scan=scan, words=shown_words(episode.task.text, self.found.vocabulary.index),
-                                      start=int(path[0]) - first, heading=float(episode.task.heading), demonstration=(world.rows(episode.path) - first).tolist(),
-                                      walks=[shown_walk(world, 'no map: policy', AGENTS[0], path, *moves_of(world, path, episode.task.heading))])
-        self.sentences = sentences_for(self.found, episode.task, path)
-        self.said.options = [(f'{VERDICT[s.true]:11} {s.manner:10} {s.nats:7.1f} nats   {s.text}', s.text) for s in self.sentences]
-        self.said.index = 0
-        near = ''.join(f'<li>{far:.2f}: {escape(text)}</li>' for far, text in self.relabels.nearest(walk))
-        self.near.value = f'<b>Nearest demonstrations</b> (distance of latents)<ul style="margin:0 0 6px">{near}</ul>'
-        others = [k for k in np.argsort(-((self.relabels.z - self.relabels.z[walk]).norm(dim=1)).numpy(), kind='stable').tolist() if k != walk][:40]
-        self.toward.options = [('nobody', -1), *((f'{self.relabels.episodes[k].task.id}   {self.relabels.episodes[k].task.text[:70]}', k) for k in others)]
-        self.tell()
-
-    def tell(self) -> None:
-        "Say how the chosen sentence was judged."
-        if self.said.value is None: return
-        judged = self.judgements.of(self.relabels.ids(self.list.value), self.said.value)
-        self.state.value = {True: 'accepted', False: 'rejected', None: 'not judged yet'}[judged] + f'; {sum(s["accepted"] for s in self.judgements.said)} accepted in this run'
-
-    def judge(self, right: bool | None) -> None:
-        "Keep whether the chosen sentence says what was done."
-        if self.said.value is None: return
-        try: self.judgements.put(self.relabels.episodes[self.list.value].task, self.relabels.ids(self.list.value), self.said.value, right)
-        except OSError as error: self.state.value = str(error)
-        else: self.tell()
-
-    def lead(self) -> None:
-        "Say what is said while the latent goes to that of the other walk."
-        other = self.toward.value
-        if other is None or other < 0: self.told.value = ''
-        else:
-            lines = between(self.found, some(self.relabels.batch, slice(self.list.value, self.list.value + 1)), self.relabels.z[other])
-            self.told.value = '<ol style="margin:0" start="0">' + ''.join(f'<li>{escape(t)}</li>' for t in lines) + '</ol>'
+            self.stage.step = len(self.relabels.paths[self.list.value]) - 1
+            if self.stage.scene.get('name') != task.scan: self.stage.scene = scene_of(self.found.bench.world, task.scan, self.found.bench.houses.get(task.scan))
+            self.stage.episode = shown
+        self.sentences.show(task, self.relabels.ids(self.list.value), sentences_for(self.found, task, self.relabels.paths[self.list.value]))
+        self.neighbours.show(self.relabels, self.list.value)

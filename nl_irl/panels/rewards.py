@@ -21,7 +21,7 @@ from ..learned import Learned, checker, open_run
 from ..models.policy import PolicyConfig
 from ..models.reward import RouteReward
 from .playback import AGENTS, moves_of, rounded, shown_walk, shown_words
-from .player import Panel, button, choice
+from .player import ROW, Panel, button, choice
 from .scenes import scene_of
 from .stage import Stage
 from ..planning import by_reward
@@ -31,8 +31,8 @@ from ..types import Episode, require
 from ..worlds.tables import World, distance_between
 
 # %% auto #0
-__all__ = ['HEATS', 'heat_of', 'Pair', 'other_of', 'pairs_of', 'rewards_through', 'reward_at', 'roc', 'reliability',
-           'RewardExplorer', 'drawn']
+__all__ = ['HEATS', 'heat_of', 'Pair', 'other_of', 'pairs_of', 'rewards_through', 'reward_at', 'roc', 'reliability', 'appraised',
+           'rewarded', 'table_of', 'Picker', 'drawn', 'Measurement', 'RewardExplorer']
 
 # %% ../../nbs/94_rewards.ipynb #n004
 HEATS = ('reward', 'value', 'none')
@@ -97,99 +97,56 @@ def reliability(logit: np.ndarray, truth: np.ndarray, bins: int = 8) -> pd.DataF
         said=('said', 'mean'), held=('held', 'mean'), number=('held', 'size'))
 
 # %% ../../nbs/94_rewards.ipynb #n013
-class RewardExplorer(Panel):
-    """See what the reward of a run makes of a sentence: of every place of a house, of right and wrong pairs, of many episodes, and at each point of training.
+def appraised(found: Learned, episodes: list[Episode], reward: nn.Module) -> tuple[dict[str, float], pd.DataFrame]:
+    "What `appraise` finds of `reward` on `episodes`, the policy of `found` drawn once an episode."
+    chosen, tasks = found.run.config['settings'], [e.task for e in episodes]
+    tried = run_episodes(found.network('policy'), found.env, tasks, found.vocabulary, horizon=chosen['horizon'], generator=torch.Generator(found.env.device).manual_seed(0))
+    return appraise(by_reward(reward, found.env), found.env, episodes, found.vocabulary, tried, moves=chosen['route_irl']['moves'], truth=checker(found.bench),
+                    rng=np.random.default_rng(0))
 
-    run: a run folder that keeps a reward.  split, episode (an id): to begin with.  data: the folder of Room-to-Room.
-    """
-    def build(self, run: Run | Path | str | Learned, *, data: Path | str | None = None, split: str = '', episode: str = '') -> None:
-        self.found = run if isinstance(run, Learned) else open_run(run if isinstance(run, Run) else Run.open(run), data)
-        self.found.network('reward')
-        self.stage, self.measured = Stage(), None
-        splits = [name for name, episodes in self.found.bench.splits.items() if any(e.path for e in episodes[:50])]
+def rewarded(found: Learned, split: str, episode: Episode, reward: nn.Module) -> tuple[dict[str, Any], list[tuple[Pair, str, float]]]:
+    "The `episode` as the stage draws it, a walk for each of its pairs under `reward`; and the pairs with their colours and rewards at the end."
+    world, task, pairs = found.bench.world, episode.task, pairs_of(found, episode, found.answered(split))
+    along = [rewards_along(found, p.path, p.heading, p.text, rewarded=reward) for p in pairs]
+    walks = [shown_walk(world, p.source, color, p.path, *moves_of(world, p.path, p.heading), traces={'reward': r}) for p, r, color in zip(pairs, along, AGENTS)]
+    first = int(world.scan_start[world.scans.index(task.scan)])
+    shown = dict(title=f'{split}, {task.id}, {task.scan}', scan=task.scan, walks=walks, words=shown_words(task.text, found.vocabulary.index),
+                 start=int(world.index[task.start]) - first, heading=float(task.heading), demonstration=(world.rows(episode.path) - first).tolist())
+    return shown, [(p, color, float(r[-1])) for p, r, color in zip(pairs, along, AGENTS)]
+
+def table_of(pairs: list[tuple[Pair, str, float]]) -> str:
+    "HTML of `pairs` with colours and rewards; sentences are text, whatever is in them."
+    line = lambda p, color, reward: (f'<tr><td style="padding-right:14px"><b style="color:{color}">▬</b> {escape(p.source)}</td>'
+                                     f'<td style="text-align:right; padding-right:14px">{reward:.2f}</td><td>{escape(p.text)}</td></tr>')
+    head = '<tr><th style="text-align:left">pair</th><th>reward</th><th style="text-align:left">sentence</th></tr>'
+    return f'<table>{head}{"".join(line(*row) for row in pairs)}</table>'
+
+# %% ../../nbs/94_rewards.ipynb #n017
+class Picker(widgets.VBox):
+    "A split of `found` that has answers, and an episode of it."
+    def __init__(self, found: Learned, split: str = '', episode: str = ''):
+        self.found = found
+        splits = [name for name, episodes in found.bench.splits.items() if any(e.path for e in episodes[:50])]
         require(split in ('', *splits), f'no split {split!r} with answers; there are {", ".join(splits)}')
         self.split = choice('Split', splits, value=split or ('dev_unseen' if 'dev_unseen' in splits else splits[0]))
         self.list = widgets.Select(rows=5, layout=widgets.Layout(width='auto'))
-        self.text = widgets.Text(placeholder='the sentence, or any other', layout=widgets.Layout(flex='1 1 420px'))
-        self.heat = widgets.ToggleButtons(options=HEATS, description='Colours', style={'button_width': '72px'})
-        through = rewards_through(self.found)
-        self.when = widgets.SelectionSlider(options=[*((f'{updates} updates', name) for updates, name in through.items()), ('end', '')], value='', description='Training',
-                                            continuous_update=False, layout=widgets.Layout(width='320px'))
-        self.pairs, self.numbers, self.curves = widgets.HTML(), widgets.HTML(), widgets.VBox()
-        self.measuring = button('Measure 100 episodes', self.measure, 'Histograms, ROC curves and calibration over the first hundred episodes of this split')
-        row = widgets.Layout(flex_flow='row wrap', align_items='center', width='100%')
-        self.children = [widgets.Box([self.split, self.text], layout=row), self.list, widgets.Box([self.heat, self.when, self.measuring], layout=row),
-                         self.stage, self.pairs, self.numbers, self.curves]
-        self.split.observe(lambda _: self.offer(), 'value')
-        self.list.observe(lambda _: self.show(), 'value')
-        self.text.observe(lambda _: self.warm(), 'value')
-        self.heat.observe(lambda _: self.warm(), 'value')
-        self.when.observe(lambda _: self.show(), 'value')
-        self.offer(episode)
+        super().__init__([self.split, self.list])
+        self.go(self.split.value, episode or self.episodes[0].task.id)
+        self.split.observe(lambda _: self.go(self.split.value, self.episodes[0].task.id), 'value')
 
     @property
-    def among(self) -> list[Episode]:
-        "The episodes of the split."
-        return self.found.answered(self.split.value)
+    def episodes(self) -> list[Episode]: return self.found.answered(self.split.value)
 
     @property
-    def episode(self) -> Episode: return next(e for e in self.among if e.task.id == self.list.value)
+    def episode(self) -> Episode: return next(e for e in self.episodes if e.task.id == self.list.value)
 
-    @property
-    def reward(self) -> nn.Module:
-        "The reward at the chosen point of training."
-        return reward_at(self.found, self.when.value) if self.when.value else self.found.network('reward')
-
-    def offer(self, episode: str = '') -> None:
-        "List the split's episodes, and show `episode` or the first of them."
-        known = [e.task.id for e in self.among]
-        require(episode in ('', *known), f'no episode {episode!r} in {self.split.value}; as {known[0]!r}')
-        self.list.options = [(f'{e.task.id}   {e.task.text[:150]}', e.task.id) for e in self.among if e.task.id == episode or known.index(e.task.id) < 200]
-        self.list.value = episode or known[0]
-
-    def show(self) -> None:
-        "Show the chosen episode under the chosen reward."
-        if self.list.value is None: return
-        episode, world = self.episode, self.found.bench.world
-        first = int(world.scan_start[world.scans.index(episode.task.scan)])
-        pairs = pairs_of(self.found, episode, self.among)
-        along = [rewards_along(self.found, p.path, p.heading, p.text, rewarded=self.reward) for p in pairs]
-        walks = [shown_walk(world, p.source, color, p.path, *moves_of(world, p.path, p.heading), traces={'reward': r}) for p, r, color in zip(pairs, along, AGENTS)]
-        with self.stage.hold_sync():
-            self.stage.step = 0
-            if self.stage.scene.get('name') != episode.task.scan: self.stage.scene = scene_of(world, episode.task.scan, self.found.bench.houses.get(episode.task.scan))
-            self.stage.episode = dict(title=f'{self.split.value}, {episode.task.id}, {episode.task.scan}', scan=episode.task.scan, walks=walks,
-                                      words=shown_words(episode.task.text, self.found.vocabulary.index), start=int(world.index[episode.task.start]) - first,
-                                      heading=float(episode.task.heading), demonstration=(world.rows(episode.path) - first).tolist())
-        line = lambda p, r, color: (f'<tr><td style="padding-right:14px"><b style="color:{color}">▬</b> {escape(p.source)}</td>'
-                                    f'<td style="text-align:right; padding-right:14px">{r[-1]:.2f}</td><td>{escape(p.text)}</td></tr>')
-        self.pairs.value = '<table><tr><th style="text-align:left">pair</th><th>reward</th><th style="text-align:left">sentence</th></tr>' + ''.join(
-            line(p, r, color) for p, r, color in zip(pairs, along, AGENTS)) + '</table>'
-        if self.text.value != episode.task.text: self.text.value = episode.task.text
-        else: self.warm()
-
-    def warm(self) -> None:
-        "Colour the map by the sentence in the box."
-        text, task = self.text.value or self.episode.task.text, self.episode.task
-        self.stage.heat = heat_of(worth_of(self.found, self.found.bench.world.index[task.start], task.heading, text, rewarded=self.reward), self.heat.value)
-
-    def measure(self, count: int = 100) -> dict[str, float]:
-        "Appraise the chosen reward on the first `count` episodes of the split, and draw the curves."
-        self.measuring.description, self.measuring.disabled = 'Measuring ...', True
-        try:
-            some, chosen = self.among[:count], self.found.run.config['settings']
-            tried = run_episodes(self.found.network('policy'), self.found.env, [e.task for e in some], self.found.vocabulary, horizon=chosen['horizon'],
-                                 generator=torch.Generator(self.found.env.device).manual_seed(0))
-            numbers, self.measured = appraise(by_reward(self.reward, self.found.env), self.found.env, some, self.found.vocabulary, tried,
-                                              moves=chosen['route_irl']['moves'], truth=checker(self.found.bench), rng=np.random.default_rng(0))
-        except ValueError as error:
-            self.numbers.value = escape(str(error))
-            return {}
-        finally: self.measuring.description, self.measuring.disabled = f'Measure {count} episodes', False
-        said = {name: f'{value:.3f}' for name, value in numbers.items() if name.startswith('auc') or name in ('correlation', 'calibration_error')}
-        self.numbers.value = escape(f'First {len(some)} episodes of {self.split.value}: ' + ', '.join(f'{name.replace("_", " ")} {value}' for name, value in said.items()))
-        self.curves.children = [drawn(self.measured)]
-        return numbers
+    def go(self, split: str, episode: str) -> None:
+        "Pick `episode` (an id) of `split`; a `ValueError` if it is not there."
+        require(split in self.split.options, f'no split {split!r} with answers; there are {", ".join(self.split.options)}')
+        self.split.value = split
+        require(any(e.task.id == episode for e in self.episodes), f'no episode {episode!r} in {split}; as {self.episodes[0].task.id!r}')
+        self.list.options = [(f'{e.task.id}   {e.task.text[:150]}', e.task.id) for k, e in enumerate(self.episodes) if k < 200 or e.task.id == episode]
+        self.list.value = episode
 
 # %% ../../nbs/94_rewards.ipynb #n014
 def drawn(measured: pd.DataFrame) -> widgets.DOMWidget:
@@ -211,3 +168,66 @@ def drawn(measured: pd.DataFrame) -> widgets.DOMWidget:
     for column in (2, 3): figure.add_trace(go.Scatter(x=[0, 1], y=[0, 1], mode='lines', showlegend=False, hoverinfo='skip', line=dict(color='#999', dash='dot')), 1, column)
     figure.update_layout(barmode='overlay', height=300, margin=dict(l=40, r=10, t=40, b=30), legend=dict(orientation='h', y=-.15), template='plotly_white')
     return go.FigureWidget(figure)
+
+# %% ../../nbs/94_rewards.ipynb #n018
+class Measurement(widgets.VBox):
+    "A button that appraises a reward on the first hundred episodes of a split, and the curves that come of it; `rewards` are those of `appraise`."
+    def __init__(self, found: Learned, count: int = 100):
+        self.found, self.count, self.rewards = found, count, None
+        self.button = button(f'Measure {count} episodes', lambda: None, 'Histograms, ROC curves and calibration over the first episodes of this split')
+        self.said, self.curves = widgets.Label(), widgets.VBox()
+        super().__init__([self.button, self.said, self.curves])
+
+    def measure(self, split: str, reward: nn.Module) -> dict[str, float]:
+        "Appraise `reward` on `split`; what is missing for that is said in place of the curves."
+        self.button.disabled = True
+        try: numbers, self.rewards = appraised(self.found, self.found.answered(split)[:self.count], reward)
+        except ValueError as error:
+            self.said.value = str(error)
+            return {}
+        finally: self.button.disabled = False
+        said = [f'{name.replace("_", " ")} {value:.3f}' for name, value in numbers.items() if name.startswith('auc') or name in ('correlation', 'calibration_error')]
+        self.said.value, self.curves.children = f'First {self.count} episodes of {split}: ' + ', '.join(said), [drawn(self.rewards)]
+        return numbers
+
+# %% ../../nbs/94_rewards.ipynb #n019
+class RewardExplorer(Panel):
+    """See what the reward of a run makes of a sentence: of every place of a house, of right and wrong pairs, of many episodes, and at each point of training.
+
+    run: a run folder that keeps a reward.  split, episode (an id): to begin with.  data: the folder of Room-to-Room.
+    """
+    def build(self, run: Run | Path | str | Learned, *, data: Path | str | None = None, split: str = '', episode: str = '') -> None:
+        self.found = run if isinstance(run, Learned) else open_run(run if isinstance(run, Run) else Run.open(run), data)
+        self.found.network('reward')
+        self.picker, self.stage, self.pairs, self.measurement = Picker(self.found, split, episode), Stage(), widgets.HTML(), Measurement(self.found)
+        self.text = widgets.Text(placeholder='the sentence, or any other', layout=widgets.Layout(flex='1 1 420px'))
+        self.heat = widgets.ToggleButtons(options=HEATS, description='Colours', style={'button_width': '72px'})
+        self.when = widgets.SelectionSlider(options=[*((f'{updates} updates', name) for updates, name in rewards_through(self.found).items()), ('end', '')], value='',
+                                            description='Training', continuous_update=False, layout=widgets.Layout(width='320px'))
+        self.children = [self.picker, widgets.Box([self.text, self.heat, self.when], layout=widgets.Layout(**ROW)), self.stage, self.pairs, self.measurement]
+        for control, act in ((self.picker.list, self.show), (self.text, self.warm), (self.heat, self.warm), (self.when, self.show)):
+            control.observe(lambda _, act=act: act(), 'value')
+        self.measurement.button.on_click(lambda _: self.measurement.measure(self.picker.split.value, self.reward))
+        self.show()
+
+    @property
+    def reward(self) -> nn.Module:
+        "The reward at the chosen point of training."
+        return reward_at(self.found, self.when.value) if self.when.value else self.found.network('reward')
+
+    def show(self) -> None:
+        "Show the chosen episode under the chosen reward."
+        if self.picker.list.value is None: return
+        episode, scan = self.picker.episode, self.picker.episode.task.scan
+        shown, pairs = rewarded(self.found, self.picker.split.value, episode, self.reward)
+        with self.stage.hold_sync():
+            self.stage.step = 0
+            if self.stage.scene.get('name') != scan: self.stage.scene = scene_of(self.found.bench.world, scan, self.found.bench.houses.get(scan))
+            self.stage.episode = shown
+        self.pairs.value, self.text.value = table_of(pairs), episode.task.text
+        self.warm()
+
+    def warm(self) -> None:
+        "Colour the map by the sentence in the box."
+        task, text = self.picker.episode.task, self.text.value or self.picker.episode.task.text
+        self.stage.heat = heat_of(worth_of(self.found, self.found.bench.world.index[task.start], task.heading, text, rewarded=self.reward), self.heat.value)

@@ -5,6 +5,7 @@
 # %% ../../nbs/95_talk.ipynb #n002
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from ..asking import Answer, ask, rewards_along
 from ..learned import Learned, open_run
 from .playback import AGENTS, moves_of, shown_walk, shown_words
-from .player import Panel, choice
+from .player import ROW, Panel, choice
 from .rewards import HEATS, heat_of
 from .scenes import scene_of
 from .stage import Stage
@@ -23,9 +24,9 @@ from ..types import require
 from ..worlds.tables import World, shortest_path
 
 # %% auto #0
-__all__ = ['Conversation', 'why_not', 'TalkToAgent']
+__all__ = ['Conversation', 'walks_of', 'conversed', 'why_not', 'told', 'TalkToAgent']
 
-# %% ../../nbs/95_talk.ipynb #n006
+# %% ../../nbs/95_talk.ipynb #n003
 class Conversation:
     """What the panel shows, without a browser: an agent, a place, a sentence, and what the agent makes of it.
 
@@ -52,33 +53,34 @@ class Conversation:
         self.answer = ask(self.found, self.scan, self.world.ids[self.start], self.text, heading=self.heading)
         return self.answer
 
-    def walks(self) -> list[dict[str, Any]]:
-        "What the stage draws: the policy's walk without a map, the reward's route on the known map, and the route to `there`."
-        answer, task, world = self.answer, self.answer.task, self.world
-        curve = lambda path: {'reward': rewards_along(self.found, path, task.heading, task.text)} if answer.worth else {}
-        shown = []
-        if answer.walk:
-            walk, n = answer.walk, int(answer.walk.active[0].sum())
-            path = walk.paths[0]
-            shown.append(shown_walk(world, 'no map: policy', AGENTS[0], path, walk.heading[0, :len(path)].numpy(), walk.action[0, :n].tolist(), probability=walk.probability[0, :n].numpy(),
-                                    attention=walk.attention[0, :n].numpy(), traces=curve(path)))
-        routes = ([('known map: reward', AGENTS[1], answer.worth.route)] if answer.worth else []) + (
-            [('yours', AGENTS[2], self.yours)] if self.there is not None else [])
-        for name, color, path in routes:
-            heading, action = moves_of(world, path, task.heading)
-            odds = [answer.worth.shares(p) for p in path] if answer.worth else None
-            shown.append(shown_walk(world, name, color, path, heading, action, probability=odds, traces=curve(path)))
-        return shown
-
     @property
     def yours(self) -> np.ndarray:
         "Viewpoint rows of the shortest way from the start to `there`."
         return np.array(shortest_path(self.world, self.start, self.there))
 
-    def shown(self) -> dict[str, Any]:
-        "The episode as the stage draws it."
-        return dict(title=f'{self.scan}, from {self.world.ids[self.start]}', scan=self.scan, words=shown_words(self.text, self.found.vocabulary.index),
-                    start=self.start - self.first, heading=float(self.heading), demonstration=[], walks=self.walks())
+# %% ../../nbs/95_talk.ipynb #n006
+def walks_of(talk: Conversation) -> list[dict[str, Any]]:
+    "What the stage draws: the policy's walk without a map, the reward's route on the known map, and the route to `there`."
+    answer, task, world = talk.answer, talk.answer.task, talk.world
+    curve = lambda path: {'reward': rewards_along(talk.found, path, task.heading, task.text)} if answer.worth else {}
+    shown = []
+    if answer.walk:
+        walk, n = answer.walk, int(answer.walk.active[0].sum())
+        path = walk.paths[0]
+        shown.append(shown_walk(world, 'no map: policy', AGENTS[0], path, walk.heading[0, :len(path)].numpy(), walk.action[0, :n].tolist(), probability=walk.probability[0, :n].numpy(),
+                                attention=walk.attention[0, :n].numpy(), traces=curve(path)))
+    routes = ([('known map: reward', AGENTS[1], answer.worth.route)] if answer.worth else []) + (
+        [('yours', AGENTS[2], talk.yours)] if talk.there is not None else [])
+    for name, color, path in routes:
+        heading, action = moves_of(world, path, task.heading)
+        odds = [answer.worth.shares(p) for p in path] if answer.worth else None
+        shown.append(shown_walk(world, name, color, path, heading, action, probability=odds, traces=curve(path)))
+    return shown
+
+def conversed(talk: Conversation) -> dict[str, Any]:
+    "The conversation as the stage draws it."
+    return dict(title=f'{talk.scan}, from {talk.world.ids[talk.start]}', scan=talk.scan, words=shown_words(talk.text, talk.found.vocabulary.index),
+                start=talk.start - talk.first, heading=float(talk.heading), demonstration=[], walks=walks_of(talk))
 
 # %% ../../nbs/95_talk.ipynb #n008
 def why_not(talk: Conversation) -> str:
@@ -98,6 +100,16 @@ def why_not(talk: Conversation) -> str:
     return said + f' Both routes share {same - 1} moves; then {name(best)} is worth {value(best):.2f}, {name(yours)} {value(yours):.2f}.'
 
 # %% ../../nbs/95_talk.ipynb #n010
+def told(talk: Conversation) -> list[str]:
+    "Sentences about the answer, for people."
+    answer, said = talk.answer, []
+    if answer.unknown: said.append('It never learned: ' + ', '.join(answer.unknown) + '.')
+    if answer.worth: said.append(f'Its reward for its own route is {np.nanmax(answer.worth.reward):.2f}: ' + (
+        'it is sure that this is what was asked for.' if np.nanmax(answer.worth.reward) > 2 else 'it is not sure that this is what was asked for.'))
+    if answer.told: said.append(f'Its generator would call the route: “{answer.told}”')
+    return said + [why_not(talk)]
+
+# %% ../../nbs/95_talk.ipynb #n012
 class TalkToAgent(Panel):
     """Tell the agent of a run anything, in any house of its world, and see what it makes of it while you type.
 
@@ -108,19 +120,15 @@ class TalkToAgent(Panel):
         found = run if isinstance(run, Learned) else open_run(run if isinstance(run, Run) else Run.open(run), data)
         require(bool({'policy', 'reward'} & set(found.networks)), f'{found.run.folder}: keeps no agent, neither policy nor reward')
         self.talk, self.stage = Conversation(found, scan=house, start=start, heading=heading, text=text), Stage()
-        wide = widgets.Layout(flex='1 1 420px')
-        self.text = widgets.Text(self.talk.text, placeholder='tell the agent where to go', layout=wide)
+        self.text = widgets.Text(self.talk.text, placeholder='tell the agent where to go', layout=widgets.Layout(flex='1 1 420px'))
         self.house = choice('House', list(found.bench.world.scans), value=self.talk.scan)
         self.heat = widgets.ToggleButtons(options=HEATS if 'reward' in found.networks else ('none',), description='Colours', style={'button_width': '72px'})
         self.click = widgets.ToggleButtons(options=['start here', 'why not there?'], description='A click:', style={'button_width': '110px'})
         self.turn = widgets.IntSlider(round(np.degrees(self.talk.heading)) % 360, 0, 345, 15, description='Facing (°)', continuous_update=True)
         self.said = widgets.HTML()
-        row = widgets.Layout(flex_flow='row wrap', align_items='center', width='100%')
-        self.children = [widgets.Box([self.text, self.house], layout=row), widgets.Box([self.click, self.heat, self.turn], layout=row), self.said, self.stage]
-        self.text.observe(lambda c: self.say(text=c.new), 'value')
-        self.house.observe(lambda c: self.say(scan=c.new), 'value')
-        self.turn.observe(lambda c: self.say(heading=float(np.radians(c.new))), 'value')
-        self.heat.observe(lambda _: self.warm(), 'value')
+        self.children = [widgets.Box(part, layout=widgets.Layout(**ROW)) for part in ([self.text, self.house], [self.click, self.heat, self.turn])] + [self.said, self.stage]
+        for control, act in ((self.text, lambda v: self.say(text=v)), (self.house, lambda v: self.say(scan=v)), (self.turn, lambda v: self.say(heading=float(np.radians(v)))),
+                             (self.heat, lambda v: self.warm())): control.observe(lambda c, act=act: act(c.new), 'value')
         self.stage.observe(lambda c: self.pick(c.new), 'picked')
         self.say()
 
@@ -128,36 +136,20 @@ class TalkToAgent(Panel):
         "Ask with what has `changed`, and show the answer, or why there is none."
         try: self.talk.say(**changed)
         except ValueError as error: return self.tell(str(error))
-        shown = self.talk.shown()
+        shown = conversed(self.talk)
         with self.stage.hold_sync():
             self.stage.step, self.stage.focus = 0, min(self.stage.focus, len(shown['walks']) - 1)
             if self.stage.scene.get('name') != self.talk.scan:
                 self.stage.scene, self.stage.picked = scene_of(self.talk.world, self.talk.scan, self.talk.found.bench.houses.get(self.talk.scan)), -1
             self.stage.episode = shown
         self.warm()
-        self.tell(*self.answer())
+        self.tell(*told(self.talk))
 
-    def warm(self) -> None:
-        "Colour the map."
-        self.stage.heat = heat_of(self.talk.answer.worth, self.heat.value) if self.talk.answer else {}
+    def warm(self) -> None: self.stage.heat = heat_of(self.talk.answer.worth, self.heat.value) if self.talk.answer else {}
 
     def pick(self, place: int) -> None:
         "What a click on viewpoint `place` does."
         if place < 0: return
-        row = self.talk.first + place
-        if self.click.value == 'start here': self.say(start=row, there=None)
-        else: self.say(there=row)
+        self.say(**{'there': None, 'start' if self.click.value == 'start here' else 'there': self.talk.first + place})
 
-    def answer(self) -> list[str]:
-        "Sentences about the answer."
-        answer, said = self.talk.answer, []
-        if answer.unknown: said.append('It never learned: ' + ', '.join(answer.unknown) + '.')
-        if answer.worth: said.append(f'Its reward for its own route is {np.nanmax(answer.worth.reward):.2f}: ' + (
-            'it is sure that this is what was asked for.' if np.nanmax(answer.worth.reward) > 2 else 'it is not sure that this is what was asked for.'))
-        if answer.told: said.append(f'Its generator would call the route: “{answer.told}”')
-        return said + [why_not(self.talk)]
-
-    def tell(self, *said: str) -> None:
-        "Show sentences under the controls; as text, whatever is in them."
-        from html import escape
-        self.said.value = '<br>'.join(escape(s) for s in said if s)
+    def tell(self, *said: str) -> None: self.said.value = '<br>'.join(escape(s) for s in said if s)
