@@ -19,13 +19,13 @@ from typing import Any
 import ipywidgets as widgets
 import pandas as pd
 
-from .player import ROW, Panel, button
+from .player import CHART, ROW, Panel, button
 from ..plots.curves import COLORS
 from ..runs import Run, holder, read_lines
 from ..types import require
 
 # %% auto #0
-__all__ = ['GROUPS', 'Watch', 'empty_curves', 'draw_curves', 'RunMonitor']
+__all__ = ['GROUPS', 'Watch', 'Curves', 'RunMonitor']
 
 # %% ../../nbs/97_monitor.ipynb #n004
 GROUPS = {'loss (nats)': lambda name: 'loss' in name or 'nats' in name, 'share that is right': lambda name: name.startswith(('accepted/', 'told_from/')) or name in (
@@ -71,34 +71,35 @@ class Watch:
         return f'goes on in process {self.started.pid}; what it says: {log}'
 
 # %% ../../nbs/97_monitor.ipynb #n007
-def empty_curves() -> Any:
-    "A figure with a part for each of GROUPS."
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
-    figure = go.FigureWidget(make_subplots(1, len(GROUPS), subplot_titles=list(GROUPS)))
-    figure.update_layout(height=320, margin=dict(l=40, r=10, t=40, b=30), legend=dict(orientation='h', y=-.15), template='plotly_white')
-    return figure.update_xaxes(title='updates')
+class Curves(widgets.Box):
+    "A figure for each of GROUPS; `draw` puts metrics on them."
+    def __init__(self):
+        import plotly.graph_objects as go
+        look = dict(width=430, height=330, margin=dict(l=40, r=10, t=34, b=10), legend=dict(orientation='h', y=-.1, font=dict(size=10)), showlegend=True) | CHART
+        self.figures = [go.FigureWidget(layout=look | dict(title=dict(text=group, font=dict(size=13)))) for group in GROUPS]
+        super().__init__(layout=widgets.Layout(flex_flow='row wrap'))
 
-def draw_curves(figure: Any, metrics: pd.DataFrame) -> None:
-    "Put `metrics` on the curves of `figure`, with a new curve for what was not there before."
-    known = {trace.name: trace for trace in figure.data}
-    with figure.batch_update():
-        for column, fits in enumerate(GROUPS.values(), 1):
-            for k, name in enumerate(c for c in metrics if c != 'step' and fits(c)):
-                values = metrics[['step', name]].dropna()
-                line = dict(color=COLORS[k % len(COLORS)], dash=('solid', 'dot', 'dash')[k // len(COLORS) % 3])
-                if name in known: known[name].x, known[name].y = values.step, values[name]
-                else: figure.add_scatter(x=values.step, y=values[name], name=name, line=line, mode='lines+markers' if len(values) < 12 else 'lines', row=1, col=column)
+    def draw(self, metrics: pd.DataFrame) -> None:
+        "Put `metrics` on the curves, with a new curve for what was not there before."
+        self.children = [figure for figure, fits in zip(self.figures, GROUPS.values()) if any(map(fits, metrics))]
+        for figure, fits in zip(self.figures, GROUPS.values()):
+            known = {trace.name: trace for trace in figure.data}
+            with figure.batch_update():
+                for k, name in enumerate(c for c in metrics if c != 'step' and fits(c)):
+                    values = metrics[['step', name]].dropna()
+                    line = dict(color=COLORS[k % len(COLORS)], dash=('solid', 'dot', 'dash')[k // len(COLORS) % 3])
+                    if name in known: known[name].x, known[name].y = values.step, values[name]
+                    else: figure.add_scatter(x=values.step, y=values[name], name=name, line=line, mode='lines+markers' if len(values) < 12 else 'lines')
 
-# %% ../../nbs/97_monitor.ipynb #n009
+# %% ../../nbs/97_monitor.ipynb #n008
 class RunMonitor(Panel):
     "Watch the run in the folder `run`, also one that another process writes. every: seconds between looks."
     def build(self, run: Run | Path | str, *, every: float = 2.) -> None:
-        self.watch, self.every, self.seen, self.figure = Watch(run.folder if isinstance(run, Run) else run), every, -1, empty_curves()
+        self.watch, self.every, self.seen, self.curves = Watch(run.folder if isinstance(run, Run) else run), every, -1, Curves()
         self.state, self.said = widgets.Label(), widgets.Label()
         self.stopping, self.resuming = (button('Stop', lambda: self.do(self.watch.stop), 'as Ctrl-C does; nothing is lost'),
                                         button('Resume', lambda: self.do(self.watch.resume), 'nl-irl resume, in a process of its own'))
-        self.children = [widgets.Box([self.state, self.stopping, self.resuming, self.said], layout=widgets.Layout(**ROW)), self.figure]
+        self.children = [widgets.Box([self.state, self.stopping, self.resuming, self.said], layout=widgets.Layout(**ROW)), self.curves]
         self.look()
         try: self.task = asyncio.get_running_loop().create_task(self.follow())
         except RuntimeError: self.task = None                                      # no notebook, nobody to look on
@@ -122,5 +123,5 @@ class RunMonitor(Panel):
         self.stopping.disabled, self.resuming.disabled = state != 'running', state != 'cut off'
         spent = '; '.join(f'{name} {cpu:.0f} CPU-s' for name, cpu in (timed.groupby('what', sort=False).cpu_s.sum().items() if len(timed) else ()))
         self.state.value = f'{self.watch.folder}: {state}, {len(metrics):,} lines logged' + (f'; {spent}' if spent else '')
-        if len(metrics) != self.seen: draw_curves(self.figure, metrics)
+        if len(metrics) != self.seen: self.curves.draw(metrics)
         self.seen = len(metrics)

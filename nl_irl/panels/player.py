@@ -19,7 +19,8 @@ from ..plots.frames import draw_step, pixels, save_animation
 from ..types import require
 
 # %% auto #0
-__all__ = ['SHOWN', 'ROW', 'KINDS', 'Panel', 'choice', 'button', 'Finder', 'Remarks', 'save_episode', 'TrajectoryPlayer']
+__all__ = ['CLEAR', 'FAINT', 'GRID', 'CHART', 'SHOWN', 'ROW', 'KINDS', 'Panel', 'choice', 'button', 'Finder', 'Remarks',
+           'save_episode', 'TrajectoryPlayer']
 
 # %% ../../nbs/93_player.ipynb #n004
 class Panel(widgets.VBox):
@@ -36,6 +37,10 @@ class Panel(widgets.VBox):
         self.children = [Stage(episode={'message': self.message})]
 
     def build(self, *what: Any, **how: Any) -> None: raise NotImplementedError
+
+CLEAR, FAINT = 'rgba(0,0,0,0)', 'rgba(128,128,128,.25)'
+GRID = dict(gridcolor=FAINT, zerolinecolor=FAINT)
+CHART = dict(template='plotly_white', paper_bgcolor=CLEAR, plot_bgcolor=CLEAR, font=dict(color='#7d838c'), xaxis=GRID, yaxis=GRID)      # charts that can be read on light and on dark
 
 def choice(name: str, options: list[Any], **how: Any) -> widgets.Dropdown:
     "A list to choose from, with its `name` beside it."

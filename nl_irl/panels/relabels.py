@@ -21,7 +21,7 @@ from ..files import read_json, write_json
 from ..learned import Learned, open_run
 from ..models.generator import GoalGenerator, marked
 from .playback import AGENTS, moves_of, shown_walk, shown_words
-from .player import ROW, Panel, button, choice
+from .player import CHART, ROW, Panel, button, choice
 from .scenes import scene_of, telling_labels
 from .stage import Stage
 from ..metrics import pad
@@ -36,25 +36,25 @@ __all__ = ['VERDICT', 'batch_along', 'latents', 'flat', 'Said', 'sentences_for',
            'walked', 'scatter', 'LatentMap', 'Sentences', 'Neighbours', 'RelabelInspector']
 
 # %% ../../nbs/96_relabels.ipynb #n004
-def batch_along(found: Learned, paths: list[np.ndarray], headings: np.ndarray) -> Batch:
-    "Viewpoint-row `paths`, walked from `headings` (radians), as trajectories without words."
+def batch_along(found: Learned, paths: list[np.ndarray], tasks: list[Task], *, words: bool = False) -> Batch:
+    "Viewpoint-row `paths`, which `tasks` asked for, as trajectories; with their words, or without."
     path, length = pad(paths)
-    return batch_of_walks(found.bench.world, torch.zeros(len(paths), 1, dtype=torch.int64), path, length, np.asarray(headings, np.float32))
+    tokens = torch.as_tensor(found.vocabulary.encode([t.text for t in tasks], 80)) if words else torch.zeros(len(paths), 1, dtype=torch.int64)
+    return batch_of_walks(found.bench.world, tokens, path, length, np.array([t.heading for t in tasks], np.float32))
 
 @torch.no_grad()
 def latents(found: Learned, batch: Batch, *, level: str = 'route', size: int = 256) -> Tensor:
-    "(batch, latent) the prior's means for the trajectories of `batch`."
+    "(batch, latent) the posterior's means for the trajectories of `batch` under its sentences."
     goals: GoalGenerator = found.network('generator').eval()
-    mark = lambda part: marked(part.tokens, level, goals.config.words)[:, 0].to(found.env.device)
     parts = [some(batch, slice(k, k + size)) for k in range(0, len(batch.tokens), size)]
-    return torch.cat([goals.prior(goals.look(found.env, part), mark(part)).mean.cpu() for part in parts])
+    return torch.cat([goals.posterior(goals.look(found.env, p), marked(p.tokens, level, goals.config.words).to(found.env.device)).mean.cpu() for p in parts])
 
 def flat(z: np.ndarray) -> np.ndarray:
-    "(n, 2) the two principal components of `z` (n, latent)."
+    "(n, 2) the first two principal components of `z` (n, latent)."
     centred = z - z.mean(0)
     return centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
 
-# %% ../../nbs/96_relabels.ipynb #n010
+# %% ../../nbs/96_relabels.ipynb #n008
 class Said(NamedTuple):
     "A sentence, how it was found, its log p in nats, and whether the walk does what it says (None where no checker knows)."
     manner: str
@@ -64,7 +64,7 @@ class Said(NamedTuple):
 
 def sentences_for(found: Learned, task: Task, path: np.ndarray, *, count: int = 5, seed: int = 0) -> list[Said]:
     "What the generator says of viewpoint rows `path`: its likeliest words, and `count` draws from the latent."
-    batch, chance = batch_along(found, [path], np.array([task.heading])), torch.Generator(found.env.device).manual_seed(seed)
+    batch, chance = batch_along(found, [path], [task]), torch.Generator(found.env.device).manual_seed(seed)
     greedy = relabel(found.network('generator'), found.env, batch)
     many = Batch(*(x.repeat_interleave(count, 0) for x in batch))
     drawn = relabel(found.network('generator'), found.env, many, how=Manner('sampled', latent='sample', top_p=.9, temperature=.7), generator=chance)
@@ -75,12 +75,11 @@ def sentences_for(found: Learned, task: Task, path: np.ndarray, *, count: int = 
     return [Said(*row) for row in zip(manners, texts, nats, true)]
 
 @torch.no_grad()
-def between(found: Learned, batch: Batch, other: Tensor, steps: int = 5) -> list[str]:
-    "What is said of the one trajectory of `batch` as its latent goes to `other` (latent,) in `steps`."
+def between(found: Learned, batch: Batch, mine: Tensor, other: Tensor, steps: int = 5) -> list[str]:
+    "What is said of the one trajectory of `batch` as the latent goes from `mine` to `other` (latent,) in `steps`."
     goals = found.network('generator').eval()
     scene, mark = goals.look(found.env, batch), marked(batch.tokens, 'route', goals.config.words)[:, 0].to(found.env.device)
-    mine = goals.prior(scene, mark).mean
-    told = [speak(goals, scene, torch.lerp(mine, other.to(mine)[None], float(share)), mark, Manner())[0].cpu() for share in torch.linspace(0, 1, steps)]
+    told = [speak(goals, scene, torch.lerp(mine, other, float(share))[None].to(found.env.device), mark, Manner())[0].cpu() for share in torch.linspace(0, 1, steps)]
     return [found.vocabulary.decode(t.numpy())[0] for t in told]
 
 # %% ../../nbs/96_relabels.ipynb #n006
@@ -108,32 +107,33 @@ def accepted(folder: Path | str) -> list[Episode]:
     some = [s for s in Judgements(Path(folder)).said if s['accepted']]
     return [Episode(Task(f'accepted-{k}_0', s['scan'], s['viewpoints'][0], s['heading'], s['text']), tuple(s['viewpoints'])) for k, s in enumerate(some)]
 
-# %% ../../nbs/96_relabels.ipynb #n008
+# %% ../../nbs/96_relabels.ipynb #n010
 class Relabels:
     """The greedy walks of a run's policy on up to `count` episodes of `split`, and what its generator makes of them.
 
     paths: viewpoint rows of each walk.  success: (walk,) bool.  z: (walk, latent).  place: (walk, 2) on the map.
     """
-    def __init__(self, found: Learned, split: str, *, count: int = 300):
+    def __init__(self, found: Learned, split: str, *, count: int = 100):
         self.found, self.episodes = found, found.answered(split)[:count]
         world, horizon = found.bench.world, found.run.config['settings']['horizon']
         walks = run_episodes(found.network('policy'), found.env, [e.task for e in self.episodes], found.vocabulary, horizon=horizon)
         self.paths = [p for r in walks for p in r.paths]
         self.success = np.array([bool(distance_between(world, p[-1], world.index[e.goal]) < 3) for p, e in zip(self.paths, self.episodes)])
-        self.batch = batch_along(found, self.paths, np.array([e.task.heading for e in self.episodes]))
+        self.batch = relabel(found.network('generator'), found.env, batch_along(found, self.paths, [e.task for e in self.episodes]))[0]
         self.z = latents(found, self.batch)
-        self.place = flat(self.z.numpy().astype(float))
-        train = [e for e in found.bench.splits['train'] if e.level == 'route' and e.path][:1000]
+        train = [e for e in found.bench.splits['train'] if e.level == 'route' and e.path][:500]
         self.shown = train
-        self.shown_z = latents(found, batch_along(found, [world.rows(e.path) for e in train], np.array([e.task.heading for e in train])))
+        self.shown_z = latents(found, batch_along(found, [world.rows(e.path) for e in train], [e.task for e in train], words=True))
+        self.scale = self.shown_z.std(0) + 1e-9
+        self.place = flat((self.z / self.scale).numpy().astype(float))
 
     def ids(self, walk: int) -> tuple[str, ...]:
         "The viewpoints of `walk`."
         return tuple(self.found.bench.world.ids[v] for v in self.paths[walk])
 
     def nearest(self, walk: int, count: int = 3) -> list[tuple[float, str]]:
-        "Distance in the latent space and sentence of the demonstrations nearest to `walk`."
-        far = (self.shown_z - self.z[walk]).norm(dim=1)
+        "Distance in the latent space (in its standard deviations) and sentence of the demonstrations nearest to `walk`."
+        far = ((self.shown_z - self.z[walk]) / self.scale).norm(dim=1)
         return [(float(far[k]), self.shown[k].task.text) for k in far.argsort()[:count].tolist()]
 
     def colours(self, by: str) -> list[Any]:
@@ -167,10 +167,11 @@ def scatter(relabels: Relabels, by: str) -> Any:
         return dict(x=relabels.place[k, 0], y=relabels.place[k, 1], text=[text[i] for i in k], customdata=k, mode='markers', hoverinfo='text', marker=dict(size=8, **marker))
     if isinstance(values[0], str):
         words = sorted(set(values), key=lambda v: (-values.count(v), v))
-        traces = [go.Scatter(name=v or '(nothing)', **points(np.flatnonzero(np.array(values) == v))) for v in words]
+        symbols = ('circle', 'diamond', 'square', 'x')
+        traces = [go.Scatter(name=v or '(nothing)', **points(np.flatnonzero(np.array(values) == v), symbol=symbols[k // 10 % 4])) for k, v in enumerate(words)]
     else: traces = [go.Scatter(**points(np.arange(len(values)), color=values, colorscale='Viridis', showscale=True))]
     title = dict(text=f'latents of {len(values)} walks, by {by}', font=dict(size=13))
-    return go.FigureWidget(traces, dict(height=360, margin=dict(l=20, r=10, t=30, b=20), title=title, template='plotly_white'))
+    return go.FigureWidget(traces, dict(height=360, margin=dict(l=20, r=10, t=30, b=20), title=title) | CHART)
 
 class LatentMap(widgets.VBox):
     "The map of `relabels`, coloured as one chooses; a click on a point calls `clicked` with its walk."
@@ -231,14 +232,15 @@ class Neighbours(widgets.VBox):
         self.relabels, self.walk = relabels, walk
         near = ''.join(f'<li>{far:.2f}: {escape(text)}</li>' for far, text in relabels.nearest(walk))
         self.near.value = f'<b>Nearest demonstrations</b> (distance of latents)<ul style="margin:0 0 6px">{near}</ul>'
-        far = (-(relabels.z - relabels.z[walk]).norm(dim=1)).argsort().tolist()
+        far = (-((relabels.z - relabels.z[walk]) / relabels.scale).norm(dim=1)).argsort().tolist()
         self.toward.options = [('nobody', -1), *((f'{relabels.episodes[k].task.id}   {relabels.episodes[k].task.text[:70]}', k) for k in far[:40] if k != walk)]
         self.toward.index = 0
 
     def lead(self) -> None:
         "Say what is said on the way."
         other = self.toward.value
-        lines = [] if other is None or other < 0 else between(self.relabels.found, some(self.relabels.batch, slice(self.walk, self.walk + 1)), self.relabels.z[other])
+        lines = [] if other is None or other < 0 else between(
+            self.relabels.found, some(self.relabels.batch, slice(self.walk, self.walk + 1)), self.relabels.z[self.walk], self.relabels.z[other])
         self.told.value = f'<ol style="margin:0" start="0">{"".join(f"<li>{escape(t)}</li>" for t in lines)}</ol>' if lines else ''
 
 # %% ../../nbs/96_relabels.ipynb #n017
@@ -247,7 +249,7 @@ class RelabelInspector(Panel):
 
     run: a run folder that keeps a policy and a generator.  split: to begin with.  count: walks.  data: the folder of Room-to-Room.
     """
-    def build(self, run: Run | Path | str | Learned, *, data: Path | str | None = None, split: str = '', count: int = 300) -> None:
+    def build(self, run: Run | Path | str | Learned, *, data: Path | str | None = None, split: str = '', count: int = 100) -> None:
         self.found = run if isinstance(run, Learned) else open_run(run if isinstance(run, Run) else Run.open(run), data)
         for name in ('policy', 'generator'): self.found.network(name)
         splits = [name for name, episodes in self.found.bench.splits.items() if name != 'train' and any(e.path for e in episodes[:50])]

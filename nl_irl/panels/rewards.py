@@ -21,7 +21,7 @@ from ..learned import Learned, checker, open_run
 from ..models.policy import PolicyConfig
 from ..models.reward import RouteReward
 from .playback import AGENTS, moves_of, rounded, shown_walk, shown_words
-from .player import ROW, Panel, button, choice
+from .player import CHART, GRID, ROW, Panel, button, choice
 from .scenes import scene_of
 from .stage import Stage
 from ..planning import by_reward
@@ -61,7 +61,7 @@ def other_of(world: World, episode: Episode, among: list[Episode]) -> Episode | 
 def pairs_of(found: Learned, episode: Episode, among: list[Episode], *, seed: int = 0) -> list[Pair]:
     "The demonstration of `episode`, that under another's sentence, what the policy does (drawn by `seed`), and that with the sentence the generator has for it."
     task, path = episode.task, found.bench.world.rows(episode.path)
-    pairs, other = [Pair('demonstration', path, task.heading, task.text)], other_of(found.bench.world, episode, among)
+    pairs, other = [Pair('demonstration, its own sentence', path, task.heading, task.text)], other_of(found.bench.world, episode, among)
     if other: pairs.append(Pair("demonstration, another's sentence", path, task.heading, other.task.text))
     if 'policy' not in found.networks: return pairs
     walk = rollout(found.networks['policy'], found.env, questions(found.env, [task], found.vocabulary), horizon=found.run.config['settings']['horizon'],
@@ -153,7 +153,7 @@ def drawn(measured: pd.DataFrame) -> widgets.DOMWidget:
     "Histograms and ROC curves of the rewards of `appraise` by kind, and how well sigmoid(reward) tells the policy's successes."
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
-    figure = make_subplots(1, 3, subplot_titles=('rewards', 'ROC, against demonstrations', 'calibration on policy samples'), column_widths=[.4, .3, .3])
+    figure = make_subplots(1, 3, subplot_titles=('rewards', 'ROC, against demonstrations', 'calibration, policy samples'), column_widths=[.4, .3, .3])
     low, high = np.quantile(measured.reward, [.01, .99])
     for color, (kind, rows) in zip((*AGENTS, '#4f9d69'), measured.groupby('kind', sort=False)):
         common = dict(name=kind, legendgroup=kind, marker_color=color)
@@ -166,7 +166,8 @@ def drawn(measured: pd.DataFrame) -> widgets.DOMWidget:
     figure.add_trace(go.Scatter(x=table.said, y=table.held, mode='lines+markers', showlegend=False, marker=dict(color='#3b6fb6', size=6 + 2 * np.sqrt(table.number)),
                                 name='held'), 1, 3)
     for column in (2, 3): figure.add_trace(go.Scatter(x=[0, 1], y=[0, 1], mode='lines', showlegend=False, hoverinfo='skip', line=dict(color='#999', dash='dot')), 1, column)
-    figure.update_layout(barmode='overlay', height=300, margin=dict(l=40, r=10, t=40, b=30), legend=dict(orientation='h', y=-.15), template='plotly_white')
+    figure.update_layout(barmode='overlay', height=300, margin=dict(l=40, r=10, t=40, b=30), legend=dict(orientation='h', y=-.15), width=1000, **CHART)
+    figure.update_xaxes(**GRID).update_yaxes(**GRID)
     return go.FigureWidget(figure)
 
 # %% ../../nbs/94_rewards.ipynb #n018

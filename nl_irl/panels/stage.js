@@ -134,7 +134,8 @@ function drawGraph(context, scene, floor, to, paint, heat) {                    
 }
 
 function drawKey(context, heat, width, height, paint) {                                              // what the colours mean
-  const long = 110, x = width - long - 12, y = height - 20
+  const long = 110, x = width - long - 14, y = height - 24
+  context.fillStyle = paint('card'); context.globalAlpha = .85; context.fillRect(x - 10, y - 16, long + 20, 38); context.globalAlpha = 1
   for (let k = 0; k < long; k++) { context.fillStyle = shade(k / long); context.fillRect(x + k, y, 1.5, 7) }
   context.font = '10px system-ui, sans-serif'; context.fillStyle = paint('ink'); context.textBaseline = 'alphabetic'
   context.textAlign = 'left'; context.fillText(heat.low.toFixed(1), x, y + 17)

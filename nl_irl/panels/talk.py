@@ -123,7 +123,7 @@ class TalkToAgent(Panel):
         self.text = widgets.Text(self.talk.text, placeholder='tell the agent where to go', layout=widgets.Layout(flex='1 1 420px'))
         self.house = choice('House', list(found.bench.world.scans), value=self.talk.scan)
         self.heat = widgets.ToggleButtons(options=HEATS if 'reward' in found.networks else ('none',), description='Colours', style={'button_width': '72px'})
-        self.click = widgets.ToggleButtons(options=['start here', 'why not there?'], description='A click:', style={'button_width': '110px'})
+        self.click = widgets.ToggleButtons(options=['start here', 'why not there?'], description='A click:', style={'button_width': '125px'})
         self.turn = widgets.IntSlider(round(np.degrees(self.talk.heading)) % 360, 0, 345, 15, description='Facing (°)', continuous_update=True)
         self.said = widgets.HTML()
         self.children = [widgets.Box(part, layout=widgets.Layout(**ROW)) for part in ([self.text, self.house], [self.click, self.heat, self.turn])] + [self.said, self.stage]

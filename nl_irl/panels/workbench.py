@@ -35,13 +35,18 @@ class Workbench(Panel):
         self.found = open_run(self.run, data) if {'policy', 'reward', 'generator'} & set(self.run.checkpoints()) else None
         make = self.found or self.run
         self.makers: dict[str, Callable[[], Panel]] = {
-            'Trajectories': lambda: TrajectoryPlayer(make, data=data), 'Relabelling': lambda: RelabelInspector(make, data=data),
+            'Trajectories': lambda: TrajectoryPlayer(make, data=data), 'Relabelling': lambda: RelabelInspector(make, data=data, split=self.shared()),
             'Reward': lambda: RewardExplorer(make, data=data), 'Talk': lambda: TalkToAgent(make, data=data), 'Run': lambda: RunMonitor(self.run)}
         self.panels: dict[str, Panel] = {}
         self.tabs = widgets.Tab([widgets.VBox() for _ in self.makers], titles=list(self.makers))
         self.tabs.observe(lambda c: self.panel(list(self.makers)[c.new]), 'selected_index')
         self.children = [self.tabs]
         self.panel('Trajectories')
+
+    def shared(self) -> str:
+        "The split of the episode that the player shows; '' where it shows none with answers."
+        split = (self.panels['Trajectories'].key or ('',))[0] if not self.panels['Trajectories'].message else ''
+        return split if any(e.path for e in self.panels['Trajectories'].playback.bench.splits.get(split, ())) else ''
 
     def panel(self, name: str) -> Panel:
         "The panel `name`, made if need be, at the episode that the player shows."
