@@ -20,8 +20,8 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 # %% auto #0
 __all__ = ['app', 'COLUMNS', 'Split', 'Data', 'Official', 'show_version', 'about', 'join_pairs', 'parse_parameters',
            'print_scores', 'print_files', 'show', 'run', 'resume', 'report_command', 'paths_of', 'submit', 'score',
-           'print_numbers', 'reward_command', 'generator_command', 'data_command', 'requirement_facts',
-           'optional_facts', 'doctor', 'refusal', 'main']
+           'print_numbers', 'reward_command', 'generator_command', 'answer_facts', 'ask_command', 'data_command',
+           'requirement_facts', 'optional_facts', 'doctor', 'refusal', 'main']
 
 # %% ../nbs/80_cli.ipynb #c003
 def show_version(wanted: bool) -> None:
@@ -260,6 +260,43 @@ def generator_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A
     from nl_irl.learned import generator_appraisal, open_run
     from nl_irl.runs import Run
     print_numbers(run, split, generator_appraisal(open_run(Run.open(run), data or None), split), as_json)
+
+# %% ../nbs/80_cli.ipynb #c022
+def answer_facts(answer: Any, found: Any) -> dict[str, Any]:
+    "What `ask` answered, as JSON holds it; the route is that on the known map where there is a reward, else the walk without a map."
+    from nl_irl.asking import rewards_along
+    ids = lambda path: [found.bench.world.ids[v] for v in path]
+    reward = lambda path: round(float(rewards_along(found, path, answer.task.heading, answer.task.text)[-1]), 4) if answer.worth else None
+    protocol, route = list(answer.routes.items())[-1]
+    walk = answer.routes.get('no map')
+    return dict(house=answer.task.scan, start=answer.task.start, text=answer.task.text, protocol=protocol, route=ids(route), reward=reward(route),
+                walk=None if walk is None else ids(walk), walk_reward=None if walk is None else reward(walk), told=answer.told, unknown=list(answer.unknown))
+
+@app.command('ask')
+def ask_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A run folder that keeps a policy, a reward, or both.')],
+                text: Annotated[str, typer.Argument(metavar='SENTENCE', help='What the agent is told.')],
+                house: Annotated[str, typer.Option(metavar='ID', help='A house of its world.')],
+                start: Annotated[str, typer.Option(metavar='VIEWPOINT', help='Where it sets out.')],
+                heading: Annotated[float, typer.Option(metavar='DEGREES', help='Where it looks: 0 is north (+y), 90 east.')] = 0.,
+                data: Data = '', as_json: Annotated[bool, typer.Option('--json', help='One object.')] = False) -> None:
+    """Tell a run's agent to go somewhere, and see where it would go.
+
+    \b
+    nl-irl ask runs/method --house house000 --start house000-0 'go to the kitchen'
+    nl-irl ask runs/method --house house000 --start house000-0 --heading 90 'leave the bedroom and turn left' --json
+
+    "route" is the one that the reward likes best on the known map, "walk" what the policy does without a map; each with its reward. "told" is what the goal generator would
+    call the route, "unknown" are words that the agent never learned.
+    """
+    import json
+    import math
+    from nl_irl.asking import ask
+    from nl_irl.learned import open_run
+    from nl_irl.runs import Run
+    found = open_run(Run.open(run), data or None)
+    facts = answer_facts(ask(found, house, start, text, heading=math.radians(heading)), found)
+    if as_json: return print(json.dumps(facts))
+    for name, value in facts.items(): print(f'{name:<12} {" ".join(value) if isinstance(value, list) else "" if value is None else value}')
 
 # %% ../nbs/80_cli.ipynb #c016
 @app.command('data')

@@ -83,8 +83,8 @@ class Source:
 
 def scored(bench: Benchmark, table: pd.DataFrame) -> pd.DataFrame:
     "`table` with moves and SCORES, which are nan where an episode is unknown or withholds its answer; a `ValueError` for a walk through a wall."
-    known = {(split, e.task.id): e for split, episodes in bench.splits.items() for e in episodes if e.path}
-    found = [known.get(key) for key in zip(table.split, table.id)]
+    known = {(split, e.task.id, e.task.scan): e for split, episodes in bench.splits.items() for e in episodes if e.path}
+    found = [known.get(key) for key in zip(table.split, table.id, table.scan)]
     paths = [bench.world.rows(ids) for ids in table.viewpoints]
     for path in paths: headings_along(bench.world, path, 0.)
     table = table.assign(moves=[len(p) - 1 for p in paths], **dict.fromkeys(SCORES, np.nan)).reset_index(drop=True)

@@ -34,21 +34,24 @@ class Conversation:
     """
     def __init__(self, found: Learned, *, scan: str = '', start: str = '', heading: float = 0., text: str = ''):
         self.found, self.world = found, found.bench.world
-        episode = next(e for name, episodes in found.bench.splits.items() if name in ('val_unseen', 'dev_unseen') for e in episodes if scan in ('', e.task.scan))
-        scan = scan or episode.task.scan
+        told = [e for split in ('val_unseen', 'dev_unseen', 'train') for e in found.bench.splits.get(split, ())]
+        row = int(self.world.rows([start])[0]) if start else None
+        scan = scan or (told[0].task.scan if row is None else self.world.scans[self.world.scan[row]])
         require(scan in self.world.scans, f'world {self.world.name} has no house {scan!r}; it has {", ".join(self.world.scans[:3])} ... {self.world.scans[-1]}')
-        mine = not start and episode.task.scan == scan
-        self.scan, self.heading, self.text = scan, episode.task.heading if mine else heading, text or episode.task.text
-        self.start = self.world.index[episode.task.start] if mine else int(self.world.rows([start])[0]) if start else int(self.world.scan_start[self.world.scans.index(scan)])
+        asked = next((e.task for e in told if e.task.scan == scan), told[0].task)
+        if row is None and asked.scan == scan: row, heading = self.world.index[asked.start], asked.heading
+        self.scan, self.start, self.heading, self.text = scan, self.first_of(scan) if row is None else row, heading, text or asked.text
         self.there: int | None = None
         self.answer: Answer | None = None
 
+    def first_of(self, scan: str) -> int: return int(self.world.scan_start[self.world.scans.index(scan)])
+
     @property
-    def first(self) -> int: return int(self.world.scan_start[self.world.scans.index(self.scan)])
+    def first(self) -> int: return self.first_of(self.scan)
 
     def say(self, **changed: Any) -> Answer:
         "Change what is `changed` (scan, start, heading, text, there) and ask; a `ValueError` says what cannot be asked."
-        if 'scan' in changed and changed['scan'] != self.scan: changed = {'start': int(self.world.scan_start[self.world.scans.index(changed['scan'])]), 'there': None} | changed
+        if 'scan' in changed and changed['scan'] != self.scan: changed = {'start': self.first_of(changed['scan']), 'there': None} | changed
         for name, value in changed.items(): setattr(self, name, value)
         self.answer = ask(self.found, self.scan, self.world.ids[self.start], self.text, heading=self.heading)
         return self.answer
