@@ -37,8 +37,9 @@ def soft_values(reward: np.ndarray, routes: Routes) -> np.ndarray:
 class Worth:
     """What a reward makes of all places that a shortest route from `start` reaches, for one sentence; nan where it has no number.
 
-    reward: (place,) of stopping there.  value: (place,) log of the sum of exp reward over the routes through there.  advice: (place, degree) the value of where a
-    move leads, of those moves that lie on a shortest route.  places are the viewpoints of one scan; first is the row of the first of them.
+    reward: (place,) of stopping there.  value: (place,) log of the sum of exp reward over the routes through there.
+    advice: (place, degree) the value of where a move leads, of those moves that lie on a shortest route.
+    Places are the viewpoints of one scan; first is the row of the first of them.
     """
     first: int
     reward: np.ndarray
@@ -92,8 +93,8 @@ def told_of(found: Learned, path: np.ndarray, heading: float, **how: Any) -> str
 class Answer:
     """What an agent makes of a `task`.
 
-    unknown: words of it that were never learned.  walk: what the policy does without a map; None without a policy.  worth: what the reward makes of every place;
-    None without a reward.  reward: of the walk, or of the best route.  told: what the generator says of what was walked ('' without one).
+    unknown: words of it that were never learned.  walk: what the policy does without a map; None without a policy.
+    worth: what the reward makes of every place; None without a reward.  told: what the generator says of the route ('' without one).
     """
     task: Task
     unknown: tuple[str, ...]

@@ -285,8 +285,8 @@ def ask_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A run f
     nl-irl ask runs/method --house house000 --start house000-0 'go to the kitchen'
     nl-irl ask runs/method --house house000 --start house000-0 --heading 90 'leave the bedroom and turn left' --json
 
-    "route" is the one that the reward likes best on the known map, "walk" what the policy does without a map; each with its reward. "told" is what the goal generator would
-    call the route, "unknown" are words that the agent never learned.
+    "route" is the one that the reward likes best on the known map, "walk" what the policy does without a map; each with its reward. "told" is what the
+    goal generator would call the route, "unknown" are words that the agent never learned.
     """
     import json
     import math

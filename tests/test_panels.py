@@ -86,7 +86,8 @@ def test_walks_without_probabilities_play(tmp_path, untrained):
     assert not player.message and player.stage.episode['walks'][0]['probability'] is None and 'reward' not in player.stage.episode['walks'][0]['traces']
 
 
-@pytest.mark.parametrize('how, word', [({'house': 'house999'}, 'house999'), ({'start': 'house000-999'}, 'house000-999'), ({'house': 'house000', 'start': 'house001-1'}, 'house001')])
+@pytest.mark.parametrize('how, word', [({'house': 'house999'}, 'house999'), ({'start': 'house000-999'}, 'house000-999'),
+                                       ({'house': 'house000', 'start': 'house001-1'}, 'house001')])
 def test_talk_refuses_places_that_are_not_there(untrained, how, word):
     panel = TalkToAgent(untrained, **how)
     assert word in panel.message or word in panel.said.value

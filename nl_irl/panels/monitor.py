@@ -14,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import ipywidgets as widgets
 import pandas as pd
@@ -28,8 +27,10 @@ from ..types import require
 __all__ = ['GROUPS', 'Watch', 'Curves', 'RunMonitor']
 
 # %% ../../nbs/97_monitor.ipynb #n004
-GROUPS = {'loss (nats)': lambda name: 'loss' in name or 'nats' in name, 'share that is right': lambda name: name.startswith(('accepted/', 'told_from/')) or name in (
-    'agreement', 'word_accuracy', 'told_apart') or 'accuracy' in name, 'success': lambda name: name.endswith('SR')}
+GROUPS = {
+    'loss (nats)': lambda name: 'loss' in name or 'nats' in name,
+    'share that is right': lambda name: name.startswith(('accepted/', 'told_')) or name == 'agreement' or 'accuracy' in name,
+    'success': lambda name: name.endswith('SR')}
 
 class Watch:
     "The run in `folder`: what it has logged so far, whether somebody writes it, and how to stop it or go on with it."
@@ -63,7 +64,7 @@ class Watch:
         return f'asked process {writer[0]} to stop; it leaves a snapshot'
 
     def resume(self) -> str:
-        "Go on with it in a process of its own (`nl-irl resume`), which outlives the notebook; what was done, in words. A `ValueError` if it runs, or has finished."
+        "Go on with it in a process of its own (`nl-irl resume`), which outlives the notebook; what was done, in words. A `ValueError` unless it was cut off."
         require(self.state == 'cut off', f'{self.folder}: is {self.state}')
         log = Path(tempfile.mkstemp(prefix='nl_irl-', suffix='.log')[1])
         with open(log, 'wb') as file:
@@ -75,7 +76,8 @@ class Curves(widgets.Box):
     "A figure for each of GROUPS; `draw` puts metrics on them."
     def __init__(self):
         import plotly.graph_objects as go
-        look = dict(width=430, height=330, margin=dict(l=40, r=10, t=34, b=10), legend=dict(orientation='h', y=-.1, font=dict(size=10)), showlegend=True) | CHART
+        look = CHART | dict(width=430, height=330, margin=dict(l=40, r=10, t=34, b=10), showlegend=True,
+                            legend=dict(orientation='h', y=-.1, font=dict(size=10)))
         self.figures = [go.FigureWidget(layout=look | dict(title=dict(text=group, font=dict(size=13)))) for group in GROUPS]
         super().__init__(layout=widgets.Layout(flex_flow='row wrap'))
 

@@ -71,8 +71,8 @@ SCORES = ('SR', 'SPL', 'NE', 'nDTW')
 class Source:
     """Walks of one or more agents: table has a row a walk (agent, split, id, scan, instruction, viewpoints, moves and SCORES).
 
-    large: an Arrow table with the same rows, for what is read one by one; None where there is nothing else.  learned: the networks of the run, if it keeps some.
-    folder: of the run.
+    large: an Arrow table with the same rows, for what is read one by one; None where there is nothing else.
+    learned: the networks of the run, if it keeps some.  folder: of the run.
     """
     name: str
     bench: Benchmark
@@ -99,7 +99,8 @@ def of_run(opened: Learned | Run | Path | str, data: Path | str | None = None) -
     "The walks of a run, open already or a folder; a `ValueError` if it is none, or keeps no walks (yet)."
     run = opened.run if isinstance(opened, Learned) else opened if isinstance(opened, Run) else Run.open(opened)
     path = run.folder/'trajectories.parquet'
-    require(path.is_file(), f'{run.folder}: keeps no trajectories' + ('' if run.finished else ' yet, for the run has not finished: nl-irl resume goes on with it'))
+    later = '' if run.finished else ' yet, for the run has not finished: nl-irl resume goes on with it'
+    require(path.is_file(), f'{run.folder}: keeps no trajectories{later}')
     keeps = {'policy', 'reward', 'generator'} & set(run.checkpoints())
     learned = opened if isinstance(opened, Learned) else open_run(run, data) if keeps else None
     bench, large = learned.bench if learned else world_of(run, data), pq.read_table(path)
@@ -269,14 +270,15 @@ def planned(playback: Playback, source: Source, color: str, worth: Worth, task: 
     heading, action = moves_of(world, path, task.heading)
     name = 'known map: reward' if len(playback.sources) == 1 else f'{source.name}, known map: reward'
     scores = about(score_rows(world, [episode], *pad([path])).iloc[0]) if episode and episode.path else ''
-    return shown_walk(world, name, color, path, heading, action, probability=[worth.shares(p) for p in path], traces=curves(playback, source, task, path, worth),
-                      scores=scores)
+    return shown_walk(world, name, color, path, heading, action, probability=[worth.shares(p) for p in path], scores=scores,
+                      traces=curves(playback, source, task, path, worth))
 
 def shown(playback: Playback, key: Key) -> dict[str, Any]:
     "The episode `key` as the stage draws it: title, words, start, demonstration, walks."
     require(key in playback.rows, f'no episode {"/".join(key)} was walked')
     task, episode, world = playback.task(key), playback.episodes.get(key), playback.bench.world
-    worths = [worth_of(s.learned, world.index[task.start], task.heading, task.text) if s.learned and 'reward' in s.learned.networks else None for s in playback.sources]
+    has = lambda source: source.learned and 'reward' in source.learned.networks
+    worths = [worth_of(s.learned, world.index[task.start], task.heading, task.text) if has(s) else None for s in playback.sources]
     rows, color = playback.table.iloc[playback.rows[key]], iter(AGENTS * 9)
     walks = [recorded(playback, row, next(color), worths[row.source], task) for _, row in rows.iterrows()]
     if playback.planned: walks += [planned(playback, s, next(color), w, task, episode) for s, w in zip(playback.sources, worths) if w]

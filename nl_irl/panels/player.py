@@ -40,11 +40,12 @@ class Panel(widgets.VBox):
 
 CLEAR, FAINT = 'rgba(0,0,0,0)', 'rgba(128,128,128,.25)'
 GRID = dict(gridcolor=FAINT, zerolinecolor=FAINT)
-CHART = dict(template='plotly_white', paper_bgcolor=CLEAR, plot_bgcolor=CLEAR, font=dict(color='#7d838c'), xaxis=GRID, yaxis=GRID)      # charts that can be read on light and on dark
+CHART = dict(template='plotly_white', paper_bgcolor=CLEAR, plot_bgcolor=CLEAR, font=dict(color='#7d838c'), xaxis=GRID, yaxis=GRID)  # on light and on dark
 
 def choice(name: str, options: list[Any], **how: Any) -> widgets.Dropdown:
     "A list to choose from, with its `name` beside it."
-    return widgets.Dropdown(options=options, description=name, layout=widgets.Layout(width='auto', min_width='170px'), style={'description_width': 'initial'}, **how)
+    layout = widgets.Layout(width='auto', min_width='170px')
+    return widgets.Dropdown(options=options, description=name, layout=layout, style={'description_width': 'initial'}, **how)
 
 def button(name: str, act: Callable[[], None], tip: str) -> widgets.Button:
     "A button that does `act`."
@@ -121,7 +122,8 @@ class Remarks(widgets.Box):
         else: self.said.value = f'saved in {self.notes.file}' if self.notes.file else 'kept as long as this notebook runs: these walks have no run folder'
 
 # %% ../../nbs/93_player.ipynb #n012
-KINDS = {'png': 'this step as a picture', 'gif': 'all steps as an animation', 'mp4': 'all steps as a video', 'html': 'this episode as a page that plays offline'}
+KINDS = {'png': 'this step as a picture', 'gif': 'all steps as an animation', 'mp4': 'all steps as a video',
+         'html': 'this episode as a page that plays offline'}
 
 def save_episode(playback: Playback, episode: dict[str, Any], path: Path, *, step: int = 0) -> Path:
     "Write `episode` (of `shown`) to `path`: a .png of one `step`, a .gif or .mp4 of all, or an .html page that plays offline."

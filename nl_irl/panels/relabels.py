@@ -79,8 +79,8 @@ def between(found: Learned, batch: Batch, mine: Tensor, other: Tensor, steps: in
     "What is said of the one trajectory of `batch` as the latent goes from `mine` to `other` (latent,) in `steps`."
     goals = found.network('generator').eval()
     scene, mark = goals.look(found.env, batch), marked(batch.tokens, 'route', goals.config.words)[:, 0].to(found.env.device)
-    told = [speak(goals, scene, torch.lerp(mine, other, float(share))[None].to(found.env.device), mark, Manner())[0].cpu() for share in torch.linspace(0, 1, steps)]
-    return [found.vocabulary.decode(t.numpy())[0] for t in told]
+    way = [torch.lerp(mine, other, float(share))[None].to(found.env.device) for share in torch.linspace(0, 1, steps)]
+    return [found.vocabulary.decode(speak(goals, scene, z, mark, Manner())[0].cpu().numpy())[0] for z in way]
 
 # %% ../../nbs/96_relabels.ipynb #n006
 class Judgements:
@@ -164,7 +164,8 @@ def scatter(relabels: Relabels, by: str) -> Any:
     import plotly.graph_objects as go
     values, text = relabels.colours(by), [e.task.text[:90] for e in relabels.episodes]
     def points(k: np.ndarray, **marker: Any) -> Any:
-        return dict(x=relabels.place[k, 0], y=relabels.place[k, 1], text=[text[i] for i in k], customdata=k, mode='markers', hoverinfo='text', marker=dict(size=8, **marker))
+        x, y = relabels.place[k].T
+        return dict(x=x, y=y, text=[text[i] for i in k], customdata=k, mode='markers', hoverinfo='text', marker=dict(size=8, **marker))
     if isinstance(values[0], str):
         words = sorted(set(values), key=lambda v: (-values.count(v), v))
         symbols = ('circle', 'diamond', 'square', 'x')
@@ -196,7 +197,8 @@ class Sentences(widgets.VBox):
         self.list, self.state = widgets.Select(rows=6, layout=widgets.Layout(width='auto')), widgets.Label()
         buttons = [button(name, lambda v=v: self.judge(v), tip) for name, v, tip in (
             ('Accept', True, 'it says what was done: keep it as a demonstration'), ('Reject', False, 'it does not'), ('Undo', None, 'forget the judgement'))]
-        super().__init__([widgets.HTML('<b>What the generator says was done</b>'), self.list, widgets.Box([*buttons, self.state], layout=widgets.Layout(**ROW))])
+        title, judging = widgets.HTML('<b>What the generator says was done</b>'), widgets.Box([*buttons, self.state], layout=widgets.Layout(**ROW))
+        super().__init__([title, self.list, judging])
         self.list.observe(lambda _: self.tell(), 'value')
 
     def show(self, task: Task, ids: tuple[str, ...], said: list[Said]) -> None:

@@ -36,8 +36,8 @@ def seen_from(labels: tuple[str, ...], label: np.ndarray, weight: np.ndarray, mo
     found = sorted(((worth, words, view) for view in range(len(label)) for worth, words in things_in(labels, label[view], weight[view])), reverse=True)
     kept: list[tuple[int, str, float]] = []
     for worth, words, view in found:
-        near = lambda other: (other - view) % HEADINGS in (0, 1, HEADINGS - 1)
-        if len(kept) < most and not any(words == w and near(v) for v, w, _ in kept): kept.append((view, words, round(worth, 3)))
+        beside = any(words == w and (v - view) % HEADINGS in (0, 1, HEADINGS - 1) for v, w, _ in kept)
+        if len(kept) < most and not beside: kept.append((view, words, round(worth, 3)))
     return kept
 
 # %% ../../nbs/90_scenes.ipynb #n007
@@ -45,8 +45,8 @@ def plan(house: House) -> dict[str, Any]:
     "Rooms, things, doors and walls of `house`, as boxes and lines (x0, y0, x1, y1) in metres."
     def thing(t):
         (x, y, _), (w, d, _) = t.position, t.extent
-        return dict(floor=house.rooms[t.room].floor, box=[x - w / 2, y - d / 2, x + w / 2, y + d / 2], paint=PAINTS[t.colour], flat=CATALOGUE[t.category].how == 'rug',
-                    name=t.category, area=w * d)
+        return dict(floor=house.rooms[t.room].floor, box=[x - w / 2, y - d / 2, x + w / 2, y + d / 2], paint=PAINTS[t.colour],
+                    flat=CATALOGUE[t.category].how == 'rug', name=t.category, area=w * d)
     def door(d):
         half = np.array([0, d.width / 2] if wall_axis(d, house.rooms) == 0 else [d.width / 2, 0])
         return dict(floor=house.rooms[d.rooms[0]].floor, line=[*np.array(d.position[:2]) - half, *np.array(d.position[:2]) + half])
@@ -60,7 +60,7 @@ def plan(house: House) -> dict[str, Any]:
 
 # %% ../../nbs/90_scenes.ipynb #n009
 def telling_labels(world: World, rows: np.ndarray) -> list[str]:
-    "The label that tells each viewpoint of `rows` (of one scan) from the others: its best weight there, times log(places / places that show it); '' where none does."
+    "For each viewpoint of `rows` (of one scan) the label with the largest weight there times log(places / places that show it); '' where none tells."
     seen = np.zeros((len(rows), len(world.labels)))
     np.maximum.at(seen, (np.arange(len(rows))[:, None, None], world.view_label[rows]), world.view_weight[rows])
     seen[:, 0] = 0
@@ -73,8 +73,9 @@ STOREYS = ('ground floor', 'upper floor')
 def scene_of(world: World, scan: str, house: House | None = None) -> dict[str, Any]:
     """All that is drawn of `scan`: floors, rooms, things, doors, walls (of `house`, if given), viewpoints with moves and panoramas.
 
-    viewpoints: (x, y, floor) each.  moves: for each viewpoint (viewpoint, heading, metres) of its slots.  views: for each viewpoint (view, text, weight), numbers of
-    `labels`, whose colours are `paints`.  near: what a place is called.  places: what is written on the map.  A `ValueError` names an unknown scan.
+    viewpoints: (x, y, floor) each.  moves: for each viewpoint (viewpoint, heading, metres) of its slots.  views: for each viewpoint (view, label, weight),
+    label a number of `labels`, whose colours are `paints`.  near: what a place is called.  places: what is written on the map.
+    A `ValueError` names an unknown scan.
     """
     require(scan in world.scans, f'world {world.name} has no house {scan!r}; it has {", ".join(world.scans[:5])} ...')
     rows = np.flatnonzero(world.scan == world.scans.index(scan))

@@ -21,7 +21,7 @@ from .scenes import scene_of
 from .stage import Stage
 from ..runs import Run
 from ..types import require
-from ..worlds.tables import World, shortest_path
+from ..worlds.tables import shortest_path
 
 # %% auto #0
 __all__ = ['Conversation', 'walks_of', 'conversed', 'why_not', 'told', 'TalkToAgent']
@@ -34,6 +34,7 @@ class Conversation:
     """
     def __init__(self, found: Learned, *, scan: str = '', start: str = '', heading: float = 0., text: str = ''):
         self.found, self.world = found, found.bench.world
+        require(bool({'policy', 'reward'} & set(found.networks)), f'{found.run.folder}: keeps no agent, neither policy nor reward')
         told = [e for split in ('val_unseen', 'dev_unseen', 'train') for e in found.bench.splits.get(split, ())]
         row = int(self.world.rows([start])[0]) if start else None
         scan = scan or (told[0].task.scan if row is None else self.world.scans[self.world.scan[row]])
@@ -70,8 +71,8 @@ def walks_of(talk: Conversation) -> list[dict[str, Any]]:
     if answer.walk:
         walk, n = answer.walk, int(answer.walk.active[0].sum())
         path = walk.paths[0]
-        shown.append(shown_walk(world, 'no map: policy', AGENTS[0], path, walk.heading[0, :len(path)].numpy(), walk.action[0, :n].tolist(), probability=walk.probability[0, :n].numpy(),
-                                attention=walk.attention[0, :n].numpy(), traces=curve(path)))
+        shown.append(shown_walk(world, 'no map: policy', AGENTS[0], path, walk.heading[0, :len(path)].numpy(), walk.action[0, :n].tolist(),
+                                probability=walk.probability[0, :n].numpy(), attention=walk.attention[0, :n].numpy(), traces=curve(path)))
     routes = ([('known map: reward', AGENTS[1], answer.worth.route)] if answer.worth else []) + (
         [('yours', AGENTS[2], talk.yours)] if talk.there is not None else [])
     for name, color, path in routes:
@@ -117,21 +118,23 @@ class TalkToAgent(Panel):
     """Tell the agent of a run anything, in any house of its world, and see what it makes of it while you type.
 
     run: a run folder that keeps a policy, a reward, or both.  house, start (a viewpoint id), heading (radians), text: to begin with.  data: the folder of
-    Room-to-Room.  A click on the map sets out from there, or compares with going there.  `panel.talk` holds the state, `panel.stage` the widget.
+    Room-to-Room.  A click on the map sets out from there, or compares with going there.  `panel.talk` holds the state.
     """
-    def build(self, run: Run | Path | str | Learned, *, data: Path | str | None = None, house: str = '', start: str = '', heading: float = 0., text: str = '') -> None:
+    def build(self, run: Run | Path | str | Learned, *, data: Path | str | None = None, house: str = '', start: str = '', heading: float = 0.,
+              text: str = '') -> None:
         found = run if isinstance(run, Learned) else open_run(run if isinstance(run, Run) else Run.open(run), data)
-        require(bool({'policy', 'reward'} & set(found.networks)), f'{found.run.folder}: keeps no agent, neither policy nor reward')
-        self.talk, self.stage = Conversation(found, scan=house, start=start, heading=heading, text=text), Stage()
+        self.talk, self.stage, self.said = Conversation(found, scan=house, start=start, heading=heading, text=text), Stage(), widgets.HTML()
         self.text = widgets.Text(self.talk.text, placeholder='tell the agent where to go', layout=widgets.Layout(flex='1 1 420px'))
         self.house = choice('House', list(found.bench.world.scans), value=self.talk.scan)
         self.heat = widgets.ToggleButtons(options=HEATS if 'reward' in found.networks else ('none',), description='Colours', style={'button_width': '72px'})
         self.click = widgets.ToggleButtons(options=['start here', 'why not there?'], description='A click:', style={'button_width': '125px'})
         self.turn = widgets.IntSlider(round(np.degrees(self.talk.heading)) % 360, 0, 345, 15, description='Facing (°)', continuous_update=True)
-        self.said = widgets.HTML()
-        self.children = [widgets.Box(part, layout=widgets.Layout(**ROW)) for part in ([self.text, self.house], [self.click, self.heat, self.turn])] + [self.said, self.stage]
-        for control, act in ((self.text, lambda v: self.say(text=v)), (self.house, lambda v: self.say(scan=v)), (self.turn, lambda v: self.say(heading=float(np.radians(v)))),
-                             (self.heat, lambda v: self.warm())): control.observe(lambda c, act=act: act(c.new), 'value')
+        rows = [widgets.Box(part, layout=widgets.Layout(**ROW)) for part in ([self.text, self.house], [self.click, self.heat, self.turn])]
+        self.children = [*rows, self.said, self.stage]
+        self.text.observe(lambda c: self.say(text=c.new), 'value')
+        self.house.observe(lambda c: self.say(scan=c.new), 'value')
+        self.turn.observe(lambda c: self.say(heading=float(np.radians(c.new))), 'value')
+        self.heat.observe(lambda _: self.warm(), 'value')
         self.stage.observe(lambda c: self.pick(c.new), 'picked')
         self.say()
 

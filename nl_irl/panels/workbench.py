@@ -11,8 +11,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from ..benchmarks import Benchmark
-from ..learned import Learned, open_run
+from ..learned import open_run
 from .monitor import RunMonitor
 from .playback import Key
 from .player import Panel, TrajectoryPlayer
@@ -52,9 +51,10 @@ class Workbench(Panel):
         "The panel `name`, made if need be, at the episode that the player shows."
         if name not in self.panels:
             panel = self.panels[name] = self.makers[name]()
+            player = self.panels['Trajectories']
             self.tabs.children[list(self.makers).index(name)].children = [panel]
-            if name == 'Trajectories' and not panel.message: panel.finder.list.observe(lambda _: self.follow(), 'value')
-            elif hasattr(panel, 'stage') and not self.panels['Trajectories'].message: widgets.link((self.panels['Trajectories'].stage, 'step'), (panel.stage, 'step'))
+            if panel is player and not panel.message: panel.finder.list.observe(lambda _: self.follow(), 'value')
+            elif hasattr(panel, 'stage') and not player.message: widgets.link((player.stage, 'step'), (panel.stage, 'step'))
             self.follow()
         return self.panels[name]
 

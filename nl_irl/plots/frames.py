@@ -37,7 +37,8 @@ def draw_view(scene: Mapping[str, Any], at: int, heading: float, ax: Axes, *, mo
         words, size = scene['labels'][name], 5.5 + 2 * np.sqrt(weight)
         half = .016 * size * len(words) / 2 + .12                                                 # radians that the words take
         x, y = np.clip(turned(view % 12 * np.pi / 6), half - np.pi, np.pi - half), view // 12 - 1.
-        free = [y + d for d in (0, -.3, .3, -.6, .6, -.9, .9) if -1.6 < y + d < 1.4 and not any(abs(x - a) < half + h and abs(y + d - b) < .28 for a, b, h in placed)]
+        covers = lambda y: any(abs(x - a) < half + h and abs(y - b) < .28 for a, b, h in placed)                # noqa: B023
+        free = [y + d for d in (0, -.3, .3, -.6, .6, -.9, .9) if -1.6 < y + d < 1.4 and not covers(y + d)]
         if not free: continue
         placed.append((x, free[0], half))
         ax.text(x, free[0], words, ha='center', va='center', fontsize=size, color=INK,
@@ -80,11 +81,12 @@ def draw_step(world: World, scene: Mapping[str, Any], episode: Mapping[str, Any]
     axes = np.ravel(left.subplots(1, floors))
     if house is None: draw_graph(world, scene['name'], axes[0])
     else: draw_house(house, axes, moves=False)
-    if episode['demonstration']: draw_route(world.position[first + np.array(episode['demonstration'])] + [.08, .08, 0], axes, color=DEMONSTRATION, label='demonstration')
+    along = lambda path, shift: world.position[first + np.array(path)] + [shift, shift, 0]
+    if episode['demonstration']: draw_route(along(episode['demonstration'], .08), axes, color=DEMONSTRATION, label='demonstration')
     for one in episode['walks'][::-1]:
         k = min(step, len(one['path']) - 1)
-        path = world.position[first + np.array(one['path'][:k + 1])]
-        draw_route(path - [.08, .08, 0], axes, color=one['color'], label=one['name'])
+        path = along(one['path'][:k + 1], -.08)
+        draw_route(path, axes, color=one['color'], label=one['name'])
         draw_arrow(path[-1], one['heading'][k], axes, one['color'])
     handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels())}
     left.legend(handles.values(), handles, loc='outside lower center', ncols=2, frameon=False, fontsize=7)

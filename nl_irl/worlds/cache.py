@@ -94,8 +94,9 @@ def house_facts(h: House) -> dict[str, Any]:
 
 def house_of(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> House:
     "The house of `house_facts` and its arrays."
-    room, door, thing = lambda kind, floor, box: Room(kind, floor, tuple(box)), lambda pair, at, w: Door(tuple(pair), tuple(at), w), lambda *x: Thing(*x[:4], *map(tuple, x[4:]))
-    return House(facts['name'], tuple(room(*r) for r in facts['rooms']), tuple(door(*d) for d in facts['doors']), tuple(thing(*t) for t in facts['things']), **arrays)
+    frozen = lambda value: tuple(value) if isinstance(value, list) else value
+    made = lambda kind, name: tuple(kind(*map(frozen, each)) for each in facts[name])
+    return House(facts['name'], made(Room, 'rooms'), made(Door, 'doors'), made(Thing, 'things'), **arrays)
 
 GEOMETRY = ('position', 'room', 'pairs', 'sees')
 
@@ -117,7 +118,8 @@ def open_houses(folder: Path | str) -> HouseData:
     for split, told in kept['told'].items():
         speaks = lambda said: tuple(Instruction(text, span and tuple(span), level) for text, span, level, _ in said)
         trajectories[split] = tuple(Trajectory(scan, tuple(path), instructions=speaks(said), heading=heading) for scan, path, heading, said in told)
-        splits[split] = tuple(e for n, (t, (*_, said)) in enumerate(zip(trajectories[split], told)) for e in episodes_of(world, t, f'{split}-{n}', [p for *_, p in said]))
+        programs = [[program for *_, program in said] for *_, said in told]
+        splits[split] = tuple(e for n, t in enumerate(trajectories[split]) for e in episodes_of(world, t, f'{split}-{n}', programs[n]))
     with np.load(Path(folder)/'houses.npz', allow_pickle=False) as arrays:
         built = tuple(house_of(facts, {name: arrays[f"{facts['name']}/{name}"] for name in GEOMETRY}) for facts in kept['houses'])
     return HouseData(world, built, splits, trajectories)
