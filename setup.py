@@ -26,7 +26,7 @@ setup(
     keywords=facts['keywords'], author=facts['author'], license=facts['license'],
     long_description=Path('README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
     python_requires=f">={facts['min_python']},<3.{int(facts['max_python'].split('.')[1]) + 1}",
-    packages=find_packages(include=['nl_irl*']), package_data={'nl_irl': ['py.typed', 'settings/*.toml']},
+    packages=find_packages(include=['nl_irl*']), package_data={'nl_irl': ['py.typed', 'settings/*.toml', 'panels/stage.*']},
     install_requires=facts['requirements'].split(),
     extras_require={k.removesuffix('_requirements'): v.split() for k, v in facts.items() if k.endswith('_requirements')},
     entry_points={'console_scripts': facts['console_scripts'].split()},

@@ -63,7 +63,7 @@ def built(tmp_path_factory):
 
 def test_wheel_holds_modules_experiments_and_the_console_script(built):
     names = zipfile.ZipFile(built[0]).namelist()
-    for path in [*(ROOT/'nl_irl').rglob('*.py')]: assert str(path.relative_to(ROOT)) in names
+    for path in [*(ROOT/'nl_irl').rglob('*.py'), *(ROOT/'nl_irl'/'panels').glob('stage.*')]: assert str(path.relative_to(ROOT)) in names
     for path in (ROOT/'nbs'/'experiments').glob('*.ipynb'): assert f'nl_irl/experiments/{path.name}' in names
     entry, = (n for n in names if n.endswith('entry_points.txt'))
     assert b'nl-irl = nl_irl.cli:main' in zipfile.ZipFile(built[0]).read(entry)

@@ -129,12 +129,11 @@ class TalkToAgent(Panel):
         self.heat = widgets.ToggleButtons(options=HEATS if 'reward' in found.networks else ('none',), description='Colours', style={'button_width': '72px'})
         self.click = widgets.ToggleButtons(options=['start here', 'why not there?'], description='A click:', style={'button_width': '125px'})
         self.turn = widgets.IntSlider(round(np.degrees(self.talk.heading)) % 360, 0, 345, 15, description='Facing (°)', continuous_update=True)
-        rows = [widgets.Box(part, layout=widgets.Layout(**ROW)) for part in ([self.text, self.house], [self.click, self.heat, self.turn])]
-        self.children = [*rows, self.said, self.stage]
+        rows = [self.text, self.house], [self.click, self.heat, self.turn]
+        self.children = [*(widgets.Box(row, layout=widgets.Layout(**ROW)) for row in rows), self.said, self.stage]
         self.text.observe(lambda c: self.say(text=c.new), 'value')
         self.house.observe(lambda c: self.say(scan=c.new), 'value')
-        self.turn.observe(lambda c: self.say(heading=float(np.radians(c.new))), 'value')
-        self.heat.observe(lambda _: self.warm(), 'value')
+        self.turn.observe(lambda c: self.say(heading=float(np.radians(c.new))), 'value'); self.heat.observe(lambda _: self.warm(), 'value')
         self.stage.observe(lambda c: self.pick(c.new), 'picked')
         self.say()
 

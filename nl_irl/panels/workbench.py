@@ -52,10 +52,10 @@ class Workbench(Panel):
         if name not in self.panels:
             panel = self.panels[name] = self.makers[name]()
             player = self.panels['Trajectories']
-            self.tabs.children[list(self.makers).index(name)].children = [panel]
             if panel is player and not panel.message: panel.finder.list.observe(lambda _: self.follow(), 'value')
             elif hasattr(panel, 'stage') and not player.message: widgets.link((player.stage, 'step'), (panel.stage, 'step'))
             self.follow()
+            self.tabs.children[list(self.makers).index(name)].children = [panel]
         return self.panels[name]
 
     def follow(self) -> None:
