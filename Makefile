@@ -16,12 +16,12 @@ export NL_IRL_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup demo test lab bench readme hooks doctor clean
+.PHONY: help setup demo test lab app bench readme hooks doctor clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    imitation and the full method on generated houses, small (minutes); results in runs/demo'
-	@echo 'make lab     JupyterLab on the tour'
+	@echo 'make lab     JupyterLab on the tour      make app     the tour as a small web app, on this machine alone'
 	@echo 'make test    all tests: notebooks, modules in step with them, pytest'
 	@echo 'make bench   speed measurements'
 	@echo 'make readme  README.md from nbs/index.ipynb      make hooks   git hooks      make doctor  what is installed and found'
@@ -58,6 +58,9 @@ test: $(READY)
 
 lab: $(READY)
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(TOUR)
+
+app: $(READY)
+	$(BIN)/voila --Voila.ip=127.0.0.1 $(TOUR)
 
 bench: $(READY)
 	$(BIN)/pytest tests/bench --benchmark-columns=min,median,rounds

@@ -64,7 +64,7 @@ class Finder(widgets.VBox):
         self.playback, table = playback, playback.table
         any_of = lambda column: [('any', ''), *((x, x) for x in sorted(table[column].unique()))]
         self.split, self.scan = choice('Split', any_of('split')), choice('House', any_of('scan'))
-        self.success = choice('Success', [('any', None), ('yes', True), ('no', False)])
+        self.success = choice('Success', ['any', 'yes', 'no'])
         self.order = choice('Order', ['as they come', 'disagreement', 'longest', 'worst'])
         self.words = widgets.Text(placeholder='words of the instruction', continuous_update=False, layout=widgets.Layout(width='190px'))
         self.flagged = widgets.Checkbox(description='flagged', indent=False, layout=widgets.Layout(width='auto'))
@@ -79,7 +79,8 @@ class Finder(widgets.VBox):
 
     def refresh(self) -> None:
         "List the episodes that the filters let through."
-        how = Filter(self.split.value, self.scan.value, self.success.value, self.words.value, flagged=self.flagged.value, order=self.order.value)
+        success = {'any': None, 'yes': True, 'no': False}[self.success.value]
+        how = Filter(self.split.value, self.scan.value, success, self.words.value, flagged=self.flagged.value, order=self.order.value)
         keys = select(self.playback, how)
         self.count.value = f'{len(keys):,} of {len(self.playback.rows):,}' + f', the first {SHOWN} listed' * (len(keys) > SHOWN)
         self.offer(keys[:SHOWN])
