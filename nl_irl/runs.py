@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -106,9 +106,9 @@ def lock(folder: Path, *, name: str = '.lock', wait: float = 0.2) -> BinaryIO:
             if time.monotonic() < end: time.sleep(0.05); continue
             file.close()
             raise ValueError(f'{folder}: another process is writing this run; wait for it, or choose another folder') from None
-        file.truncate(0)
-        file.write(f'{os.getpid()} {platform.node()}'.encode())                    # for `holder`
-        file.flush()
+        with suppress(OSError):                                                     # for `holder`; on a full disk the lock still holds
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f'{os.getpid()} {platform.node()}'.encode())
         return file
 
 def holder(folder: Path, *, name: str = '.lock') -> tuple[int, str] | None:
