@@ -695,6 +695,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'nl_irl.panels.rewards.roc': ('rewards.html#roc', 'nl_irl/panels/rewards.py'),
                                        'nl_irl.panels.rewards.table_of': ('rewards.html#table_of', 'nl_irl/panels/rewards.py')},
             'nl_irl.panels.scenes': { 'nl_irl.panels.scenes.plan': ('scenes.html#plan', 'nl_irl/panels/scenes.py'),
+                                      'nl_irl.panels.scenes.scene_in': ('scenes.html#scene_in', 'nl_irl/panels/scenes.py'),
                                       'nl_irl.panels.scenes.scene_of': ('scenes.html#scene_of', 'nl_irl/panels/scenes.py'),
                                       'nl_irl.panels.scenes.seen_from': ('scenes.html#seen_from', 'nl_irl/panels/scenes.py'),
                                       'nl_irl.panels.scenes.telling_labels': ('scenes.html#telling_labels', 'nl_irl/panels/scenes.py'),

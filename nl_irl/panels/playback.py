@@ -198,6 +198,7 @@ class Playback:
         require(len(self.table) > 0, f'{self.sources[0].name}: its table of trajectories is empty')
         self.episodes = {(split, e.task.id): e for split, episodes in self.bench.splits.items() for e in episodes}
         self.notes = Notes(self.sources[0].folder and self.sources[0].folder/'notes.json')
+        self.far = any(s.learned and s.learned.env.far for s in self.sources)              # whether some agent sees far objects
         self._scenes: dict[str, dict[str, Any]] = {}
 
     @property
@@ -215,7 +216,7 @@ class Playback:
 
     def scene(self, scan: str) -> dict[str, Any]:
         "The scene of `scan`, made once."
-        if scan not in self._scenes: self._scenes[scan] = scene_of(self.bench.world, scan, self.bench.houses.get(scan))
+        if scan not in self._scenes: self._scenes[scan] = scene_of(self.bench.world, scan, self.bench.houses.get(scan), far=self.far)
         return self._scenes[scan]
 
     def task(self, key: Key) -> Task:

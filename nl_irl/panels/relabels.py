@@ -22,7 +22,7 @@ from ..learned import Learned, open_run
 from ..models.generator import GoalGenerator, marked
 from .playback import AGENTS, moves_of, shown_walk, shown_words
 from .player import CHART, ROW, Panel, button, choice
-from .scenes import scene_of, telling_labels
+from .scenes import scene_in, telling_labels
 from .stage import Stage
 from ..metrics import pad
 from ..relabel import Manner, relabel, speak
@@ -286,7 +286,7 @@ class RelabelInspector(Panel):
         shown, task = walked(self.relabels, self.list.value), self.relabels.episodes[self.list.value].task
         with self.stage.hold_sync():
             self.stage.step = len(self.relabels.paths[self.list.value]) - 1
-            if self.stage.scene.get('name') != task.scan: self.stage.scene = scene_of(self.found.bench.world, task.scan, self.found.bench.houses.get(task.scan))
+            if self.stage.scene.get('name') != task.scan: self.stage.scene = scene_in(self.found, task.scan)
             self.stage.episode = shown
         self.sentences.show(task, self.relabels.ids(self.list.value), sentences_for(self.found, task, self.relabels.paths[self.list.value]))
         self.neighbours.show(self.relabels, self.list.value)

@@ -22,7 +22,7 @@ from ..models.policy import PolicyConfig
 from ..models.reward import RouteReward
 from .playback import AGENTS, moves_of, rounded, shown_walk, shown_words
 from .player import CHART, GRID, ROW, Panel, button, choice
-from .scenes import scene_of
+from .scenes import scene_in
 from .stage import Stage
 from ..planning import by_reward
 from ..rollout import questions, rollout, run_episodes
@@ -225,7 +225,7 @@ class RewardExplorer(Panel):
         shown, pairs = rewarded(self.found, self.picker.split.value, episode, self.reward)
         with self.stage.hold_sync():
             self.stage.step = 0
-            if self.stage.scene.get('name') != scan: self.stage.scene = scene_of(self.found.bench.world, scan, self.found.bench.houses.get(scan))
+            if self.stage.scene.get('name') != scan: self.stage.scene = scene_in(self.found, scan)
             self.stage.episode = shown
         self.pairs.value, self.text.value = table_of(pairs), episode.task.text
         self.warm()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..learned import Learned
 from ..plots.maps import PAINTS, TINTS, treads
 from ..types import require
 from ..worlds.floorplans import STAIRS
@@ -18,7 +19,7 @@ from ..worlds.sight import opening_of, wall_axis, walls_of
 from ..worlds.tables import HEADINGS, World
 
 # %% auto #0
-__all__ = ['SIZES', 'STOREYS', 'things_in', 'seen_from', 'plan', 'telling_labels', 'scene_of']
+__all__ = ['SIZES', 'STOREYS', 'things_in', 'seen_from', 'plan', 'telling_labels', 'scene_of', 'scene_in']
 
 # %% ../../nbs/90_scenes.ipynb #n004
 SIZES = ('small', 'large')
@@ -70,16 +71,19 @@ def telling_labels(world: World, rows: np.ndarray) -> list[str]:
 # %% ../../nbs/90_scenes.ipynb #n011
 STOREYS = ('ground floor', 'upper floor')
 
-def scene_of(world: World, scan: str, house: House | None = None) -> dict[str, Any]:
+def scene_of(world: World, scan: str, house: House | None = None, *, far: bool = False) -> dict[str, Any]:
     """All that is drawn of `scan`: floors, rooms, things, doors, walls (of `house`, if given), viewpoints with moves and panoramas.
 
     viewpoints: (x, y, floor) each.  moves: for each viewpoint (viewpoint, heading, metres) of its slots.  views: for each viewpoint (view, label, weight),
-    label a number of `labels`, whose colours are `paints`.  near: what a place is called.  places: what is written on the map.
+    label a number of `labels`, whose colours are `paints`; with `far` also those that are known only from other viewpoints.
+    near: what a place is called.  places: what is written on the map.
     A `ValueError` names an unknown scan.
     """
     require(scan in world.scans, f'world {world.name} has no house {scan!r}; it has {", ".join(world.scans[:5])} ...')
     rows = np.flatnonzero(world.scan == world.scans.index(scan))
-    views = [seen_from(world.labels, world.view_label[r], world.view_weight[r].astype(float)) for r in rows]
+    tables = [(world.view_label, world.view_weight)] + [(world.far_label, world.far_weight)] * (far and world.far_label is not None)
+    label, weight = (np.concatenate([table[rows] for table in each], -1) for each in zip(*tables))
+    views = [seen_from(world.labels, *each) for each in zip(label, weight.astype(float))]
     labels = list(dict.fromkeys(words for view in views for _, words, _ in view))
     number = {words: k for k, words in enumerate(labels)}
     position, floor = world.position[rows].astype(float).round(3), world.floor[rows]
@@ -94,3 +98,7 @@ def scene_of(world: World, scan: str, house: House | None = None) -> dict[str, A
         viewpoints=[[x, y, int(f)] for (x, y, _), f in zip(position.tolist(), floor)], moves=[open_moves(r) for r in rows],
         labels=labels, paints=[next((PAINTS[word] for word in words.split() if word in PAINTS), '') for words in labels],
         views=[[[view, number[words], worth] for view, words, worth in seen] for seen in views], near=near, places=[''] * len(rows) if house else near)
+
+def scene_in(found: Learned, scan: str) -> dict[str, Any]:
+    "The scene of `scan` in the world of `found`, with what its agents see."
+    return scene_of(found.bench.world, scan, found.bench.houses.get(scan), far=found.env.far)

@@ -17,7 +17,7 @@ from ..learned import Learned, open_run
 from .playback import AGENTS, moves_of, shown_walk, shown_words
 from .player import ROW, Panel, choice
 from .rewards import HEATS, heat_of
-from .scenes import scene_of
+from .scenes import scene_in
 from .stage import Stage
 from ..runs import Run
 from ..types import require
@@ -145,7 +145,7 @@ class TalkToAgent(Panel):
         with self.stage.hold_sync():
             self.stage.step, self.stage.focus = 0, min(self.stage.focus, len(shown['walks']) - 1)
             if self.stage.scene.get('name') != self.talk.scan:
-                self.stage.scene, self.stage.picked = scene_of(self.talk.world, self.talk.scan, self.talk.found.bench.houses.get(self.talk.scan)), -1
+                self.stage.scene, self.stage.picked = scene_in(self.talk.found, self.talk.scan), -1
             self.stage.episode = shown
         self.warm()
         self.tell(*told(self.talk))
