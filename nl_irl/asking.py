@@ -17,20 +17,12 @@ from .planning import by_reward, scores_of
 from .relabel import relabel
 from .rollout import Rollout, questions, rollout
 from .routes import Routes, shortest_routes
+from .soft_control import soft_values, tree_successors
 from .text import tokenize
 from .types import Task, require
 
 # %% auto #0
-__all__ = ['soft_values', 'Worth', 'worth_of', 'rewards_along', 'told_of', 'Answer', 'unknown_words', 'ask']
-
-# %% ../nbs/66_asking.ipynb #n004
-def soft_values(reward: np.ndarray, routes: Routes) -> np.ndarray:
-    "(node,) log of the sum of exp `reward` (node,) over the routes that come through each node, the one that ends there included."
-    value, level = np.asarray(reward, float).copy(), routes.levels
-    for depth in range(len(level) - 2, 0, -1):
-        part = slice(level[depth], level[depth + 1])
-        np.logaddexp.at(value, routes.parent[part], value[part])
-    return value
+__all__ = ['Worth', 'worth_of', 'rewards_along', 'told_of', 'Answer', 'unknown_words', 'ask']
 
 # %% ../nbs/66_asking.ipynb #n007
 @dataclass(frozen=True, eq=False)
@@ -64,11 +56,13 @@ def worth_of(found: Learned, start: int, heading: float, text: str, *, rewarded:
     world, moves = found.bench.world, found.run.config['settings']['route_irl']['moves']
     routes = shortest_routes(world, np.array([start]), np.array([heading]), moves=moves)
     scorer = by_reward(rewarded or found.network('reward'), found.env)
-    worth = scorer(torch.as_tensor(found.vocabulary.encode([text], 80)), routes).cpu().numpy().astype(float)
+    worth, there = scorer(torch.as_tensor(found.vocabulary.encode([text], 80)), routes).cpu().double(), tree_successors(routes, world.neighbor.shape[1])
+    gains = torch.cat([worth[:, None], torch.zeros(there[:, 1:].shape).masked_fill(there[:, 1:] < 0, -torch.inf)], 1)      # all of it is for stopping
+    soft = soft_values(gains, there, discount=1.)[0].numpy()
     first, size = int(world.scan_start[world.scan[start]]), int(world.scan_size[world.scan[start]])
     reward, value, advice = np.full(size, np.nan), np.full(size, np.nan), np.full((size, world.neighbor.shape[1]), np.nan)
-    soft, at = soft_values(worth, routes), routes.viewpoint - first
-    reward[at], value[at] = worth, soft
+    at = routes.viewpoint - first
+    reward[at], value[at] = worth.numpy(), soft
     moved = routes.depth > 0
     advice[at[routes.parent[moved]], routes.move[moved]] = soft[moved]
     return Worth(first, reward, value, advice, routes)

@@ -5,10 +5,12 @@
 # %% ../nbs/63_learned.ipynb #c002
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
@@ -28,7 +30,8 @@ from .worlds.programs import fulfils
 from .worlds.tables import checksum
 
 # %% auto #0
-__all__ = ['NETWORKS', 'keep', 'load', 'Learned', 'world_of', 'open_run', 'checker', 'reward_appraisal', 'generator_appraisal']
+__all__ = ['NETWORKS', 'keep', 'load', 'Learned', 'world_of', 'open_run', 'checker', 'appraised', 'reward_appraisal',
+           'generator_appraisal']
 
 # %% ../nbs/63_learned.ipynb #c003
 NETWORKS = {'policy': (Policy, PolicyConfig), 'reward': (RouteReward, PolicyConfig), 'generator': (GoalGenerator, GeneratorConfig)}
@@ -101,13 +104,17 @@ def checker(bench: Benchmark) -> Truth | None:
     return truth
 
 # %% ../nbs/63_learned.ipynb #c011
-def reward_appraisal(found: Learned, split: str, *, seed: int = 0) -> dict[str, float]:
-    "How well a reward tells right from wrong on `split` (`appraise`); a `ValueError` names the splits, or what the run does not keep."
-    policy, chosen, episodes = found.network('policy'), found.run.config['settings'], found.answered(split)
+def appraised(found: Learned, reward: nn.Module, episodes: Sequence[Episode], *, seed: int = 0) -> tuple[dict[str, float], pd.DataFrame]:
+    "What `appraise` finds of `reward` on `episodes`; a `ValueError` if the run keeps no policy."
+    policy, chosen = found.network('policy'), found.run.config['settings']
     tried = run_episodes(policy, found.env, [e.task for e in episodes], found.vocabulary, horizon=chosen['horizon'],
                          generator=torch.Generator(found.env.device).manual_seed(seed))
-    return appraise(by_reward(found.network('reward'), found.env), found.env, episodes, found.vocabulary, tried, moves=chosen['route_irl']['moves'],
-                    truth=checker(found.bench), rng=np.random.default_rng(seed))[0]
+    return appraise(by_reward(reward, found.env), found.env, episodes, found.vocabulary, tried, moves=chosen['route_irl']['moves'],
+                    truth=checker(found.bench), rng=np.random.default_rng(seed))
+
+def reward_appraisal(found: Learned, split: str, *, seed: int = 0) -> dict[str, float]:
+    "How well a reward tells right from wrong on `split` (`appraised`); a `ValueError` names the splits, or what the run does not keep."
+    return appraised(found, found.network('reward'), found.answered(split), seed=seed)[0]
 
 # %% ../nbs/63_learned.ipynb #c014
 def generator_appraisal(found: Learned, split: str, *, seed: int = 0) -> dict[str, float]:

@@ -26,7 +26,7 @@ from .types import require
 
 # %% auto #0
 __all__ = ['soft_values', 'successors', 'expect', 'mean_where', 'bellman', 'SoftConfig', 'starting_from', 'chase',
-           'SoftActorCritic', 'tree_walks', 'reach', 'TreeImprovement']
+           'SoftActorCritic', 'tree_successors', 'tree_walks', 'reach', 'TreeImprovement']
 
 # %% ../nbs/54_soft_control.ipynb #c004
 def soft_values(reward: Tensor, there: Tensor, *, discount: float, alpha: float = 1., tolerance: float = 1e-6, most: int = 10_000) -> tuple[Tensor, Tensor]:
@@ -132,6 +132,12 @@ class SoftActorCritic:
         self.alpha = state['alpha']
 
 # %% ../nbs/54_soft_control.ipynb #c020
+def tree_successors(routes: Routes, degree: int) -> Tensor:
+    "(node, 1 + degree) int64: the node that each action leads to within the trees `routes`, STOP first, -1 for none, for `soft_values`."
+    there, child = np.full((len(routes.depth), 1 + degree), -1), np.flatnonzero(routes.depth > 0)
+    there[routes.parent[child], routes.move[child] + 1] = child
+    return torch.as_tensor(there)
+
 def tree_walks(routes: Routes, tokens: Tensor, degree: int) -> tuple[Batch, Tensor, Tensor]:
     """The walks to all leaves of the trees `routes`, the (walk, time) node of each step, and (node, 1 + degree) where actions lead within the trees.
 
@@ -139,9 +145,7 @@ def tree_walks(routes: Routes, tokens: Tensor, degree: int) -> tuple[Batch, Tens
     """
     nodes, walks = chains(routes, np.flatnonzero(routes.leaf))
     node = torch.as_tensor(nodes).masked_fill(walks.target < 0, -1)
-    there, child = np.full((len(routes.depth), 1 + degree), -1), np.flatnonzero(routes.depth > 0)
-    there[routes.parent[child], routes.move[child] + 1] = child
-    return walks._replace(tokens=tokens[torch.as_tensor(routes.question[nodes[:, 0]])]), node, torch.as_tensor(there)
+    return walks._replace(tokens=tokens[torch.as_tensor(routes.question[nodes[:, 0]])]), node, tree_successors(routes, degree)
 
 def reach(log_pi: Tensor, there: Tensor, levels: np.ndarray) -> Tensor:
     "(node,) how likely an agent that acts by `log_pi` (node, action) comes to each node of a tree; its levels begin at `levels`."

@@ -247,20 +247,19 @@ def about(scores: Mapping[str, float]) -> str:
     if not np.isfinite(scores['SR']): return ''
     return f"{'success' if scores['SR'] else 'failure'}, SPL {scores['SPL']:.2f}, {scores['NE']:.1f} m from the goal"
 
-def curves(playback: Playback, source: Source, task: Task, path: np.ndarray, worth: Worth | None) -> dict[str, np.ndarray]:
-    "Traces of a walk along viewpoint rows `path` of `source`: metres to the goal where it is known, reward and value where there is a reward."
-    key = next((k for k in ((s, task.id) for s in playback.bench.splits) if k in playback.episodes and playback.episodes[k].path), None)
-    found = {'metres to the goal': distance_between(playback.bench.world, path, playback.bench.world.index[playback.episodes[key].goal])} if key else {}
+def curves(world: World, source: Source, task: Task, goal: str, path: np.ndarray, worth: Worth | None) -> dict[str, np.ndarray]:
+    "Traces of a walk along viewpoint rows `path` of `source`: metres to the `goal` unless that is '', reward and value where there is a reward."
+    found = {'metres to the goal': distance_between(world, path, world.index[goal])} if goal else {}
     if worth is None: return found
     return found | {'reward': rewards_along(source.learned, path, task.heading, task.text), 'value': worth.value[path - worth.first]}
 
-def recorded(playback: Playback, row: pd.Series, color: str, worth: Worth | None, task: Task) -> dict[str, Any]:
+def recorded(playback: Playback, row: pd.Series, color: str, worth: Worth | None, task: Task, goal: str) -> dict[str, Any]:
     "What the stage draws of the walk in one `row` of the table."
     source, world = playback.sources[row.source], playback.bench.world
     path = world.rows(row.viewpoints)
     kept = {} if source.large is None else {c: source.large[c][int(row.row)].as_py() for c in source.large.column_names if c not in COLUMNS}
     heading, action = moves_of(world, path, task.heading)
-    traces = curves(playback, source, task, path, worth) | ({'entropy (nats)': kept['entropy']} if 'entropy' in kept else {})
+    traces = curves(world, source, task, goal, path, worth) | ({'entropy (nats)': kept['entropy']} if 'entropy' in kept else {})
     return shown_walk(world, row.agent, color, path, kept.get('headings', heading), kept.get('actions', action), probability=kept.get('probabilities'),
                       attention=kept.get('attention'), traces=traces, scores=about(row))
 
@@ -272,7 +271,7 @@ def planned(playback: Playback, source: Source, color: str, worth: Worth, task: 
     name = 'known map: reward' if len(playback.sources) == 1 else f'{source.name}, known map: reward'
     scores = about(score_rows(world, [episode], *pad([path])).iloc[0]) if episode and episode.path else ''
     return shown_walk(world, name, color, path, heading, action, probability=[worth.shares(p) for p in path], scores=scores,
-                      traces=curves(playback, source, task, path, worth))
+                      traces=curves(world, source, task, episode.goal if episode and episode.path else '', path, worth))
 
 def shown(playback: Playback, key: Key) -> dict[str, Any]:
     "The episode `key` as the stage draws it: title, words, start, demonstration, walks."
@@ -281,7 +280,8 @@ def shown(playback: Playback, key: Key) -> dict[str, Any]:
     has = lambda source: source.learned and 'reward' in source.learned.networks
     worths = [worth_of(s.learned, world.index[task.start], task.heading, task.text) if has(s) else None for s in playback.sources]
     rows, color = playback.table.iloc[playback.rows[key]], iter(AGENTS * 9)
-    walks = [recorded(playback, row, next(color), worths[row.source], task) for _, row in rows.iterrows()]
+    goal = episode.goal if episode and episode.path else ''
+    walks = [recorded(playback, row, next(color), worths[row.source], task, goal) for _, row in rows.iterrows()]
     if playback.planned: walks += [planned(playback, s, next(color), w, task, episode) for s, w in zip(playback.sources, worths) if w]
     learned, first = next((s.learned for s in playback.sources if s.learned), None), world.scan_start[world.scans.index(task.scan)]
     return dict(title=f'{key[0]}, {key[1]}, {task.scan}' + (f', {episode.level}' if episode else ''), scan=task.scan,

@@ -15,24 +15,21 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..appraisal import appraise
 from ..asking import Worth, rewards_along, told_of, worth_of
-from ..learned import Learned, checker, open_run
-from ..models.policy import PolicyConfig
+from ..learned import Learned, appraised, open_run
 from ..models.reward import RouteReward
 from .playback import AGENTS, moves_of, rounded, shown_walk, shown_words
 from .player import CHART, GRID, ROW, Panel, button, choice
 from .scenes import scene_in
 from .stage import Stage
-from ..planning import by_reward
-from ..rollout import questions, rollout, run_episodes
+from ..rollout import questions, rollout
 from ..runs import Run
 from ..types import Episode, require
 from ..worlds.tables import World, distance_between
 
 # %% auto #0
-__all__ = ['HEATS', 'heat_of', 'Pair', 'other_of', 'pairs_of', 'rewards_through', 'reward_at', 'roc', 'reliability', 'appraised',
-           'rewarded', 'table_of', 'Picker', 'drawn', 'Measurement', 'RewardExplorer']
+__all__ = ['HEATS', 'heat_of', 'Pair', 'other_of', 'pairs_of', 'rewards_through', 'reward_at', 'roc', 'reliability', 'rewarded',
+           'table_of', 'Picker', 'drawn', 'Measurement', 'RewardExplorer']
 
 # %% ../../nbs/94_rewards.ipynb #n004
 HEATS = ('reward', 'value', 'none')
@@ -73,13 +70,11 @@ def pairs_of(found: Learned, episode: Episode, among: list[Episode], *, seed: in
 # %% ../../nbs/94_rewards.ipynb #n008
 def rewards_through(found: Learned) -> dict[int, str]:
     "The names of the checkpoints of the reward by the updates that it had seen."
-    names = {name: facts for name, facts in found.run.checkpoints().items() if name.startswith('reward_')}
-    return dict(sorted((int(name.removeprefix('reward_')), name) for name in names))
+    return {int(name.removeprefix('reward_')): name for name in found.run.checkpoints() if name.startswith('reward_')}
 
 def reward_at(found: Learned, name: str) -> nn.Module:
     "The reward as it was at checkpoint `name`."
-    now = found.network('reward')
-    then = RouteReward(PolicyConfig(**vars(now.config)))
+    then = RouteReward(found.network('reward').config)
     then.load_state_dict(found.run.load_checkpoint(name)[0])
     return then.eval()
 
@@ -97,14 +92,6 @@ def reliability(logit: np.ndarray, truth: np.ndarray, bins: int = 8) -> pd.DataF
         said=('said', 'mean'), held=('held', 'mean'), number=('held', 'size'))
 
 # %% ../../nbs/94_rewards.ipynb #n013
-def appraised(found: Learned, episodes: list[Episode], reward: nn.Module) -> tuple[dict[str, float], pd.DataFrame]:
-    "What `appraise` finds of `reward` on `episodes`, the policy of `found` drawn once an episode."
-    chosen, tasks = found.run.config['settings'], [e.task for e in episodes]
-    chance = torch.Generator(found.env.device).manual_seed(0)
-    tried = run_episodes(found.network('policy'), found.env, tasks, found.vocabulary, horizon=chosen['horizon'], generator=chance)
-    return appraise(by_reward(reward, found.env), found.env, episodes, found.vocabulary, tried, moves=chosen['route_irl']['moves'], truth=checker(found.bench),
-                    rng=np.random.default_rng(0))
-
 def rewarded(found: Learned, split: str, episode: Episode, reward: nn.Module) -> tuple[dict[str, Any], list[tuple[Pair, str, float]]]:
     "The `episode` as the stage draws it, a walk for each of its pairs under `reward`; and the pairs with their colours and rewards at the end."
     world, task, pairs = found.bench.world, episode.task, pairs_of(found, episode, found.answered(split))
@@ -183,7 +170,7 @@ class Measurement(widgets.VBox):
     def measure(self, split: str, reward: nn.Module) -> dict[str, float]:
         "Appraise `reward` on `split`; what is missing for that is said in place of the curves."
         self.button.disabled = True
-        try: numbers, self.rewards = appraised(self.found, self.found.answered(split)[:self.count], reward)
+        try: numbers, self.rewards = appraised(self.found, reward, self.found.answered(split)[:self.count])
         except ValueError as error:
             self.said.value = str(error)
             return {}

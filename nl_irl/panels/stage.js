@@ -234,7 +234,7 @@ function drawTrace(context, name, walks, focus, step, last, width, height, paint
 
 class Stage {
   constructor(model, el) {
-    this.model = model; this.timer = null; this.floor = null; this.followed = null
+    this.model = model; this.timer = null; this.floor = null
     // JupyterLab takes the arrow keys unless the element that has the focus says that it wants them
     this.root = element(el, 'div', 'nl-stage', '', {tabindex: 0, role: 'region', 'aria-label': 'Trajectory: arrow keys step, space plays', 'data-lm-suppress-shortcuts': 'true'})
     this.message = element(this.root, 'div', 'nl-message', '', {role: 'status'})
