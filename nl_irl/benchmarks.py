@@ -50,7 +50,7 @@ class Benchmark:
 
 # %% ../nbs/57_benchmarks.ipynb #c005
 def load_houses(preset: str, data: Path | str | None = None, episodes: Path | str = '') -> Benchmark:
-    "Generated houses: preset 'tiny', 'demo' or 'full'; `data` is not used, and there are no episodes in files."
+    "Generated houses: preset 'tiny', 'tour', 'demo' or 'full'; `data` is not used, and there are no episodes in files."
     require(not episodes, f'{episodes}: houses take no episodes from files; world r2r does')
     made = cached_houses(preset)
     return Benchmark(made.world, made.splits, {h.name: h for h in made.houses})

@@ -81,7 +81,7 @@ class Preset:
     routes: int
     evaluated: int
 
-PRESETS = {'full': Preset(80, 10, 10, 51, 500), 'demo': Preset(48, 6, 6, 52, 200), 'tiny': Preset(4, 2, 2, 10, 16)}
+PRESETS = {'full': Preset(80, 10, 10, 51, 500), 'demo': Preset(48, 6, 6, 52, 200), 'tour': Preset(48, 6, 6, 52, 60), 'tiny': Preset(4, 2, 2, 10, 16)}
 EVALUATED = ('dev_seen', 'dev_unseen', 'val_seen', 'val_unseen', 'val_phrasing')
 
 @dataclass(frozen=True, eq=False)
