@@ -5,6 +5,9 @@
 # %% ../nbs/63_learned.ipynb #c002
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,12 +21,13 @@ from .appraisal import Truth, appraise
 from .benchmarks import Benchmark, load_benchmark
 from .environment import Environment
 from .faithfulness import appraise_generator
+from .files import write_manifest
 from .models.generator import GeneratorConfig, GoalGenerator
 from .models.policy import Policy, PolicyConfig
 from .models.reward import RouteReward
 from .planning import by_reward
 from .rollout import run_episodes
-from .runs import Recording, Run
+from .runs import FORMAT, Recording, Run, save_tensors
 from .text import Vocabulary
 from .types import Episode, require
 from .worlds.programs import fulfils
@@ -31,7 +35,7 @@ from .worlds.tables import checksum
 
 # %% auto #0
 __all__ = ['NETWORKS', 'keep', 'load', 'Learned', 'world_of', 'open_run', 'checker', 'appraised', 'reward_appraisal',
-           'generator_appraisal']
+           'generator_appraisal', 'pack']
 
 # %% ../nbs/63_learned.ipynb #c003
 NETWORKS = {'policy': (Policy, PolicyConfig), 'reward': (RouteReward, PolicyConfig), 'generator': (GoalGenerator, GeneratorConfig)}
@@ -121,3 +125,26 @@ def generator_appraisal(found: Learned, split: str, *, seed: int = 0) -> dict[st
     "What a generator's sentences about `split` are worth (`appraise_generator`); a `ValueError` names the splits, or what the run does not keep."
     horizon = found.run.config['settings']['horizon']
     return appraise_generator(found.network('generator'), found.env, found.answered(split), found.vocabulary, found.bench, horizon=horizon, seed=seed)[0]
+
+# %% ../nbs/63_learned.ipynb #c017
+def pack(run: Run, folder: Path | str, checkpoints: Sequence[str] = ()) -> Run:
+    """A copy of the finished `run` in a new `folder`, to hand on: its networks and the named earlier `checkpoints` in half precision, tables, metrics.
+
+    A `ValueError` if the run has not finished or keeps no networks, if the folder is there already, or if a weight is too large for half precision.
+    """
+    folder, there = Path(folder), run.checkpoints()
+    require(run.finished, f'{run.folder}: has not finished, so it cannot be packed; nl-irl resume goes on with it')
+    require(not folder.exists(), f'{folder}: is there already; choose another folder')
+    require(any(name in there for name in NETWORKS), f'{run.folder}: keeps no networks; run it again with this version')
+    kept = {name: run.load_checkpoint(name) for name in (*(n for n in NETWORKS if n in there), *checkpoints)}
+    halves = {name: {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()} for name, (tensors, _) in kept.items()}
+    large = [f'{name}, {k}' for name, (tensors, _) in kept.items() for k, v in tensors.items() if not torch.equal(v.isfinite(), halves[name][k].isfinite())]
+    require(not large, f'{run.folder}: too large for half precision: {"; ".join(large)}')
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix='.', suffix='.tmp') as temporary:
+        made = Path(temporary)/folder.name
+        for name, (_, facts) in kept.items(): save_tensors(made/'checkpoints', name, halves[name], facts)
+        for file in (f for pattern in ('config.json', '*.jsonl', '*.parquet') for f in run.folder.glob(pattern)): shutil.copyfile(file, made/file.name)
+        write_manifest(made, format=FORMAT)
+        os.replace(made, folder)
+    return Run.open(folder)
