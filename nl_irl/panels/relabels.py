@@ -113,7 +113,7 @@ class Relabels:
 
     paths: viewpoint rows of each walk.  success: (walk,) bool.  z: (walk, latent).  place: (walk, 2) on the map.
     """
-    def __init__(self, found: Learned, split: str, *, count: int = 100):
+    def __init__(self, found: Learned, split: str, *, count: int = 60):
         self.found, self.episodes = found, found.answered(split)[:count]
         world, horizon = found.bench.world, found.run.config['settings']['horizon']
         walks = run_episodes(found.network('policy'), found.env, [e.task for e in self.episodes], found.vocabulary, horizon=horizon)
@@ -121,7 +121,7 @@ class Relabels:
         self.success = np.array([bool(distance_between(world, p[-1], world.index[e.goal]) < 3) for p, e in zip(self.paths, self.episodes)])
         self.batch = relabel(found.network('generator'), found.env, batch_along(found, self.paths, [e.task for e in self.episodes]))[0]
         self.z = latents(found, self.batch)
-        train = [e for e in found.bench.splits['train'] if e.level == 'route' and e.path][:500]
+        train = [e for e in found.bench.splits['train'] if e.level == 'route' and e.path][:200]
         self.shown = train
         self.shown_z = latents(found, batch_along(found, [world.rows(e.path) for e in train], [e.task for e in train], words=True))
         self.scale = self.shown_z.std(0) + 1e-9
@@ -251,7 +251,7 @@ class RelabelInspector(Panel):
 
     run: a run folder that keeps a policy and a generator.  split: to begin with.  count: walks.  data: the folder of Room-to-Room.
     """
-    def build(self, run: Run | Path | str | Learned, *, data: Path | str | None = None, split: str = '', count: int = 100) -> None:
+    def build(self, run: Run | Path | str | Learned, *, data: Path | str | None = None, split: str = '', count: int = 60) -> None:
         self.found = run if isinstance(run, Learned) else open_run(run if isinstance(run, Run) else Run.open(run), data)
         for name in ('policy', 'generator'): self.found.network(name)
         splits = [name for name, episodes in self.found.bench.splits.items() if name != 'train' and any(e.path for e in episodes[:50])]

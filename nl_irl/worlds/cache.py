@@ -94,8 +94,7 @@ def house_facts(h: House) -> dict[str, Any]:
 
 def house_of(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> House:
     "The house of `house_facts` and its arrays."
-    frozen = lambda value: tuple(value) if isinstance(value, list) else value
-    made = lambda kind, name: tuple(kind(*map(frozen, each)) for each in facts[name])
+    made = lambda kind, name: tuple(kind(*[tuple(v) if type(v) is list else v for v in each]) for each in facts[name])
     return House(facts['name'], made(Room, 'rooms'), made(Door, 'doors'), made(Thing, 'things'), **arrays)
 
 GEOMETRY = ('position', 'room', 'pairs', 'sees')
