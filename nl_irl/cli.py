@@ -355,13 +355,16 @@ def optional_facts() -> list[tuple[str, str, str]]:
     "State, name and detail of the device, the data and the programs that some things can use."
     import importlib.util
     import shutil
+    from contextlib import suppress
     import torch
     from nl_irl.data import PARTS, data_folder, present
+    from nl_irl.plots.frames import find_ffmpeg
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else ''
     absent = [p.path for p in PARTS if not present(data_folder()/p.path)]
     programs = {'chromium': (('chromium', 'chromium-browser', 'google-chrome'), 'looks at panels in tests: apt-get install chromium'),
-                'ffmpeg': (('ffmpeg',), 'makes videos: apt-get install ffmpeg'), 'git': (('git',), 'lets runs name their commit: apt-get install git')}
+                'ffmpeg': (('ffmpeg',), 'makes videos: pip install imageio-ffmpeg'), 'git': (('git',), 'lets runs name their commit: apt-get install git')}
     found = {name: next(filter(None, map(shutil.which, commands)), '') for name, (commands, _) in programs.items()}
+    with suppress(ValueError): found['ffmpeg'] = find_ffmpeg()
     habitat = importlib.util.find_spec('habitat_sim') is not None
     return [('ok', 'device', f'{device or "CPU"}, {torch.get_num_threads()} threads, torch built for {torch.version.cuda or "CPU"}'),
             ('optional' if absent else 'ok', 'data', f'{data_folder()}' + f' lacks {", ".join(absent)}: nl-irl data says where to get it' * bool(absent)),

@@ -8,9 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from nl_irl.batches import batch_of
 from nl_irl.benchmarks import load_benchmark
@@ -167,6 +169,17 @@ def test_nothing_in_a_run_becomes_code(untrained):
     assert '<img' not in panel.said.value
     source = (Path(sys.modules['nl_irl.panels.stage'].__file__).parent/'stage.js').read_text()
     assert 'innerHTML' not in source and 'eval(' not in source and 'http' not in source
+
+
+def test_an_episode_becomes_a_video_that_shows_every_step(untrained, tmp_path):
+    player = TrajectoryPlayer(untrained)
+    path = player.save('mp4', tmp_path)
+    assert path, player.said.value
+    steps = max(max(len(w['path']), len(w['action'])) for w in player.stage.episode['walks'])
+    about = next(imageio_ffmpeg.read_frames(path))
+    assert about['codec'] == 'h264' and about['pix_fmt'].startswith('yuv420p') and abs(about['duration'] - .8 * (steps + 2)) < .1
+    player.save('gif', tmp_path)
+    with Image.open(path.with_suffix('.gif')) as gif: assert gif.size == about['size']
 
 
 def test_heat_and_ask_agree(untrained, capsys):
