@@ -251,5 +251,5 @@ def test_words_of_the_grammar_are_admitted_once():
     assert not admit(rule, replay, labelled, of, 1.).any()
 
 
-@pytest.mark.parametrize('world, preset', [('houses', 'tiny'), ('houses', 'demo'), ('houses', 'full'), ('r2r', 'tiny'), ('r2r', 'full')])
+@pytest.mark.parametrize('world, preset', [('houses', 'tiny'), ('houses', 'tour'), ('houses', 'demo'), ('houses', 'full'), ('r2r', 'tiny'), ('r2r', 'full')])
 def test_there_are_settings(world, preset): assert settings(world, preset).adversarial.updates > 0

@@ -66,10 +66,11 @@ class Finder(widgets.VBox):
         self.split, self.scan = choice('Split', any_of('split')), choice('House', any_of('scan'))
         self.success = choice('Success', ['any', 'yes', 'no'])
         self.order = choice('Order', ['as they come', 'disagreement', 'longest', 'worst'])
+        self.moves = choice('Moves', [('any', None), *((f'at most {n}', n) for n in sorted(table.moves.unique())[:-1])])
         self.words = widgets.Text(placeholder='words of the instruction', continuous_update=False, layout=widgets.Layout(width='190px'))
         self.flagged = widgets.Checkbox(description='flagged', indent=False, layout=widgets.Layout(width='auto'))
         self.list, self.count = widgets.Select(rows=6, layout=widgets.Layout(width='auto')), widgets.Label()
-        controls = (self.split, self.success, self.scan, self.order, self.words, self.flagged)
+        controls = (self.split, self.success, self.scan, self.moves, self.order, self.words, self.flagged)
         self.children = [widgets.Box([*controls, self.count], layout=widgets.Layout(**ROW)), self.list]
         for control in controls: control.observe(lambda _: self.refresh(), 'value')
         self.refresh()
@@ -80,7 +81,7 @@ class Finder(widgets.VBox):
     def refresh(self) -> None:
         "List the episodes that the filters let through."
         success = {'any': None, 'yes': True, 'no': False}[self.success.value]
-        how = Filter(self.split.value, self.scan.value, success, self.words.value, flagged=self.flagged.value, order=self.order.value)
+        how = Filter(self.split.value, self.scan.value, success, self.words.value, self.moves.value, flagged=self.flagged.value, order=self.order.value)
         keys = select(self.playback, how)
         self.count.value = f'{len(keys):,} of {len(self.playback.rows):,}' + f', the first {SHOWN} listed' * (len(keys) > SHOWN)
         self.offer(keys[:SHOWN])
