@@ -5,7 +5,7 @@
 # %% ../nbs/66_asking.ipynb #n002
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,16 +13,17 @@ import torch
 
 from .batches import batch_of_walks
 from .learned import Learned
-from .planning import by_reward, scores_of
+from .planning import by_reward, rescored, scores_of
 from .relabel import relabel
 from .rollout import Rollout, questions, rollout
 from .routes import Routes, shortest_routes
 from .soft_control import soft_values, tree_successors
+from .speaking import by_speaker
 from .text import tokenize
 from .types import Task, require
 
 # %% auto #0
-__all__ = ['Worth', 'worth_of', 'rewards_along', 'told_of', 'Answer', 'unknown_words', 'ask']
+__all__ = ['Worth', 'worth_of', 'rewards_along', 'told_of', 'agreed_route', 'Answer', 'unknown_words', 'ask']
 
 # %% ../nbs/66_asking.ipynb #n007
 @dataclass(frozen=True, eq=False)
@@ -82,24 +83,34 @@ def told_of(found: Learned, path: np.ndarray, heading: float, **how: Any) -> str
     batch = batch_of_walks(found.bench.world, torch.zeros(1, 1, dtype=torch.int64), path[None], np.array([len(path)]), np.array([heading], np.float32))
     return found.vocabulary.decode(relabel(found.network('generator'), found.env, batch, **how)[0].tokens.numpy())[0]
 
+# %% ../nbs/66_asking.ipynb #c000
+def agreed_route(found: Learned, worth: Worth, text: str) -> np.ndarray:
+    "Viewpoint rows of the route that reward and generator like best together: the likelihood of `text` beside the reward of its best routes (`rescored`)."
+    known = lambda tokens, routes: torch.as_tensor(worth.reward[routes.viewpoint - worth.first])
+    both = rescored(known, by_speaker(found.network('generator'), found.env), weight=found.run.config['settings']['planning']['speaker'])
+    return np.array(worth.routes.path(int(both(torch.as_tensor(found.vocabulary.encode([text], 80)), worth.routes).argmax())))
+
 # %% ../nbs/66_asking.ipynb #n013
 @dataclass(frozen=True, eq=False)
 class Answer:
     """What an agent makes of a `task`.
 
     unknown: words of it that were never learned.  walk: what the policy does without a map; None without a policy.
-    worth: what the reward makes of every place; None without a reward.  told: what the generator says of the route ('' without one).
+    worth: what the reward makes of every place; None without a reward.  agreed: viewpoint rows of `agreed_route`; None without a reward or a generator.
+    told: what the generator says of the last of `routes` ('' without one).
     """
     task: Task
     unknown: tuple[str, ...]
     walk: Rollout | None
     worth: Worth | None
+    agreed: np.ndarray | None
     told: str
 
     @property
     def routes(self) -> dict[str, np.ndarray]:
-        "Viewpoint rows by protocol."
-        return ({'no map': self.walk.paths[0]} if self.walk else {}) | ({'known map': self.worth.route} if self.worth else {})
+        "Viewpoint rows by protocol and by what chooses there."
+        found = {'no map: policy': self.walk and self.walk.paths[0], 'known map: reward': self.worth and self.worth.route, 'known map: reward + speaker': self.agreed}
+        return {name: path for name, path in found.items() if path is not None}
 
 def unknown_words(found: Learned, text: str) -> tuple[str, ...]:
     "Words of `text` that `found` never learned, each once."
@@ -119,7 +130,7 @@ def ask(found: Learned, scan: str, start: str, text: str, *, heading: float = 0.
     asked = questions(found.env, [task], found.vocabulary)
     walk = rollout(networks['policy'], found.env, asked, horizon=found.run.config['settings']['horizon']) if 'policy' in networks else None
     worth = worth_of(found, row, heading, text) if 'reward' in networks else None
-    answer = Answer(task, unknown_words(found, text), walk, worth, '')
+    agreed = agreed_route(found, worth, text) if worth and 'generator' in networks else None
+    answer = Answer(task, unknown_words(found, text), walk, worth, agreed, '')
     route = list(answer.routes.values())[-1:]
-    told = told_of(found, route[0], heading) if 'generator' in networks and route else ''
-    return Answer(task, answer.unknown, walk, worth, told)
+    return replace(answer, told=told_of(found, route[0], heading)) if 'generator' in networks and route else answer

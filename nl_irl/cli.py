@@ -263,12 +263,12 @@ def generator_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A
 
 # %% ../nbs/80_cli.ipynb #c022
 def answer_facts(answer: Any, found: Any) -> dict[str, Any]:
-    "What `ask` answered, as JSON holds it; the route is that on the known map where there is a reward, else the walk without a map."
+    "What `ask` answered, as JSON holds it; the route is the last of its routes."
     from nl_irl.asking import rewards_along
     ids = lambda path: [found.bench.world.ids[v] for v in path]
     reward = lambda path: round(float(rewards_along(found, path, answer.task.heading, answer.task.text)[-1]), 4) if answer.worth else None
     protocol, route = list(answer.routes.items())[-1]
-    walk = answer.routes.get('no map')
+    walk = answer.routes.get('no map: policy')
     return dict(house=answer.task.scan, start=answer.task.start, text=answer.task.text, protocol=protocol, route=ids(route), reward=reward(route),
                 walk=None if walk is None else ids(walk), walk_reward=None if walk is None else reward(walk), told=answer.told, unknown=list(answer.unknown))
 
@@ -285,8 +285,8 @@ def ask_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A run f
     nl-irl ask runs/method --house house000 --start house000-0 'go to the kitchen'
     nl-irl ask runs/method --house house000 --start house000-0 --heading 90 'leave the bedroom and turn left' --json
 
-    "route" is the one that the reward likes best on the known map, "walk" what the policy does without a map; each with its reward. "told" is what the
-    goal generator would call the route, "unknown" are words that the agent never learned.
+    "route" is the one that the reward likes best on the known map, with the goal generator as speaker where the run keeps one; "walk" is what the policy
+    does without a map; each with its reward. "told" is what the generator would call the route, "unknown" are words that the agent never learned.
     """
     import json
     import math

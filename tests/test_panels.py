@@ -105,7 +105,7 @@ def test_runs_side_by_side_name_their_agents_and_must_be_of_one_world(untrained,
     both = Playback([untrained, copied])
     assert both.agents == ['untrained, greedy', 'untrained, sampled', 'run, greedy', 'run, sampled']
     names = [w['name'] for w in shown(both, select(both)[0])['walks']]
-    assert names[-2:] == ['untrained, known map: reward', 'run, known map: reward'] and len(names) == 6
+    assert names[4:] == [f'{run}, known map: {chooser}' for run in ('untrained', 'run') for chooser in ('reward', 'reward + speaker')]
     with pytest.raises(ValueError, match='all must be of one world; these are of'): Playback([untrained, AGENT])
 
 
@@ -187,8 +187,10 @@ def test_heat_and_ask_agree(untrained, capsys):
     values = np.array([np.nan if v is None else v for v in panel.stage.heat['values']])
     with pytest.raises(SystemExit): main(['ask', str(untrained), '--house', 'house001', '--start', 'house001-4', 'go to the kitchen', '--json'])
     said = json.loads(capsys.readouterr().out)
-    assert said['protocol'] == 'known map' and said['route'][-1] == panel.stage.scene['ids'][panel.stage.heat['best']]
-    assert np.isclose(said['reward'], np.nanmax(values), atol=1e-3) and said['unknown'] == []
+    alone, agreed = panel.stage.episode['walks'][1:3]
+    assert alone['path'][-1] == panel.stage.heat['best'] == np.nanargmax(values)
+    assert said['protocol'] == agreed['name'] and said['route'] == [panel.stage.scene['ids'][place] for place in agreed['path']]
+    assert np.isclose(said['reward'], values[agreed['path'][-1]], atol=1e-3) and said['unknown'] == []
 
 
 def test_trajectories_of_a_list_need_a_world():

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..asking import Worth, rewards_along, worth_of
+from ..asking import Worth, agreed_route, rewards_along, worth_of
 from ..benchmarks import Benchmark, load_rooms
 from ..files import read_json, write_json
 from ..learned import Learned, open_run, world_of
@@ -32,7 +32,7 @@ from ..worlds.tables import World, distance_between, headings_along
 # %% auto #0
 __all__ = ['AGENTS', 'SCORES', 'COLUMNS', 'Key', 'rounded', 'shown_walk', 'moves_of', 'shown_words', 'Source', 'scored', 'of_run',
            'of_submission', 'of_trajectories', 'sources', 'Filter', 'disagreement', 'Notes', 'Playback', 'select',
-           'about', 'curves', 'recorded', 'planned', 'shown']
+           'about', 'curves', 'recorded', 'chosen_by', 'planned', 'shown']
 
 # %% ../../nbs/92_playback.ipynb #n004
 AGENTS = COLORS[:2] + COLORS[3:]                    # without the green of the demonstration
@@ -187,7 +187,7 @@ class Notes:
 class Playback:
     """Walks of one or more agents through the episodes of one world, one episode at a time.
 
-    what: of `sources`.  table: a row a walk, of all of them.  planned: whether the route that a run's reward chooses on the known map is shown too.
+    what: of `sources`.  table: a row a walk, of all of them.  planned: whether the routes that a run chooses on the known map are shown too.
     """
     def __init__(self, what: Any, *, data: Path | str | None = None, world: Benchmark | None = None, planned: bool = True):
         self.sources = sources(what, data=data, world=world)
@@ -264,11 +264,16 @@ def recorded(playback: Playback, row: pd.Series, color: str, worth: Worth | None
                       attention=kept.get('attention'), traces=traces, scores=about(row))
 
 # %% ../../nbs/92_playback.ipynb #n024
-def planned(playback: Playback, source: Source, color: str, worth: Worth, task: Task, episode: Episode | None) -> dict[str, Any]:
-    "What the stage draws of the route that the reward of `source` likes best on the known map, its moves with their probabilities under exp reward."
-    world, path = playback.bench.world, worth.route
+def chosen_by(source: Source, worth: Worth, text: str) -> dict[str, np.ndarray]:
+    "The routes on the known map that the reward of `source` likes best, and its reward with its speaker, if it has one: viewpoint rows by name."
+    spoken = {'known map: reward + speaker': agreed_route(source.learned, worth, text)} if 'generator' in source.learned.networks else {}
+    return {'known map: reward': worth.route} | spoken
+
+def planned(playback: Playback, source: Source, name: str, path: np.ndarray, color: str, worth: Worth, task: Task, episode: Episode | None) -> dict[str, Any]:
+    "What the stage draws of the route along viewpoint rows `path` that was chosen on the known map, its moves with their probabilities under exp reward."
+    world = playback.bench.world
     heading, action = moves_of(world, path, task.heading)
-    name = 'known map: reward' if len(playback.sources) == 1 else f'{source.name}, known map: reward'
+    name = name if len(playback.sources) == 1 else f'{source.name}, {name}'
     scores = about(score_rows(world, [episode], *pad([path])).iloc[0]) if episode and episode.path else ''
     return shown_walk(world, name, color, path, heading, action, probability=[worth.shares(p) for p in path], scores=scores,
                       traces=curves(world, source, task, episode.goal if episode and episode.path else '', path, worth))
@@ -282,7 +287,8 @@ def shown(playback: Playback, key: Key) -> dict[str, Any]:
     rows, color = playback.table.iloc[playback.rows[key]], iter(AGENTS * 9)
     goal = episode.goal if episode and episode.path else ''
     walks = [recorded(playback, row, next(color), worths[row.source], task, goal) for _, row in rows.iterrows()]
-    if playback.planned: walks += [planned(playback, s, next(color), w, task, episode) for s, w in zip(playback.sources, worths) if w]
+    routes = [(s, w, chosen_by(s, w, task.text)) for s, w in zip(playback.sources, worths) if w and playback.planned]
+    walks += [planned(playback, s, name, path, next(color), w, task, episode) for s, w, chosen in routes for name, path in chosen.items()]
     learned, first = next((s.learned for s in playback.sources if s.learned), None), world.scan_start[world.scans.index(task.scan)]
     return dict(title=f'{key[0]}, {key[1]}, {task.scan}' + (f', {episode.level}' if episode else ''), scan=task.scan,
                 words=shown_words(task.text, learned and learned.vocabulary.index), start=int(world.index[task.start] - first), heading=float(task.heading),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
+import matplotlib.pyplot as plt
 
 from ..benchmarks import Benchmark
 from ..files import atomic
@@ -133,7 +134,9 @@ def save_episode(playback: Playback, episode: dict[str, Any], path: Path, *, ste
     steps = range(max(max(len(w['path']), len(w['action'])) for w in episode['walks']))
     if path.suffix == '.html': return save_page(path, {episode['scan']: scene}, [episode])
     if path.suffix != '.png': return save_animation(path, [pixels(draw_step(world, scene, episode, k, house=house), 110) for k in steps])
-    with atomic(path) as temporary: draw_step(world, scene, episode, step, house=house).savefig(temporary, format='png', dpi=200)
+    figure = draw_step(world, scene, episode, step, house=house)
+    with atomic(path) as temporary: figure.savefig(temporary, format='png', dpi=200)
+    plt.close(figure)                                                              # or a notebook would show it as well
     return path
 
 # %% ../../nbs/93_player.ipynb #n015

@@ -64,7 +64,7 @@ class Conversation:
 
 # %% ../../nbs/95_talk.ipynb #n006
 def walks_of(talk: Conversation) -> list[dict[str, Any]]:
-    "What the stage draws: the policy's walk without a map, the reward's route on the known map, and the route to `there`."
+    "What the stage draws: the policy's walk without a map, the method's routes on the known map, and the route to `there`."
     answer, task, world = talk.answer, talk.answer.task, talk.world
     curve = lambda path: {'reward': rewards_along(talk.found, path, task.heading, task.text)} if answer.worth else {}
     shown = []
@@ -73,9 +73,8 @@ def walks_of(talk: Conversation) -> list[dict[str, Any]]:
         path = walk.paths[0]
         shown.append(shown_walk(world, 'no map: policy', AGENTS[0], path, walk.heading[0, :len(path)].numpy(), walk.action[0, :n].tolist(),
                                 probability=walk.probability[0, :n].numpy(), attention=walk.attention[0, :n].numpy(), traces=curve(path)))
-    routes = ([('known map: reward', AGENTS[1], answer.worth.route)] if answer.worth else []) + (
-        [('yours', AGENTS[2], talk.yours)] if talk.there is not None else [])
-    for name, color, path in routes:
+    routes = {name: path for name, path in answer.routes.items() if name.startswith('known map')} | ({'yours': talk.yours} if talk.there is not None else {})
+    for (name, path), color in zip(routes.items(), AGENTS[1:]):
         heading, action = moves_of(world, path, task.heading)
         odds = [answer.worth.shares(p) for p in path] if answer.worth else None
         shown.append(shown_walk(world, name, color, path, heading, action, probability=odds, traces=curve(path)))
