@@ -22,7 +22,7 @@ def render(notebook: nbformat.NotebookNode) -> tuple[str, dict[str, bytes]]:
     text, resources = MarkdownExporter().from_notebook_node(notebook, {'unique_key': 'index', 'output_files_dir': str(PICTURES)})
     text = re.sub(r'<style scoped>.*?</style>\n?', '', text, flags=re.S)
     text = re.sub(rf'```\w*\s*{UNSEEN}\s*```\n*', '', text)
-    text = re.sub(r'[ \t]+$', '', text, flags=re.M)
+    text = re.sub(r'[ \t]+$', '', text, flags=re.M).replace('](../figures/', '](figures/')
     notice = '<!-- Made from nbs/index.ipynb by `make readme`: edit that. -->\n'
     return notice + re.sub(r'\n{3,}', '\n\n', text).strip() + '\n', resources['outputs']
 

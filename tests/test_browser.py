@@ -52,7 +52,7 @@ def jupyter(root: Path, home: Path, theme: str):
     with open(home/'server.log', 'wb') as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
     try:
-        end = time.monotonic() + 90
+        end = time.monotonic() + 180
         while True:
             try: urllib.request.urlopen(f'http://127.0.0.1:{port}/api', timeout=5).close(); break
             except OSError:

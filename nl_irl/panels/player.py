@@ -67,7 +67,7 @@ class Finder(widgets.VBox):
         self.split, self.scan = choice('Split', any_of('split')), choice('House', any_of('scan'))
         self.success = choice('Success', ['any', 'yes', 'no'])
         self.order = choice('Order', ['as they come', 'disagreement', 'longest', 'worst'])
-        self.moves = choice('Moves', [('any', None), *((f'at most {n}', n) for n in sorted(table.moves.unique())[:-1])])
+        self.moves = choice('Moves', [('any', 0), *((f'at most {n}', int(n)) for n in sorted(table.moves.unique())[:-1] if n)])
         self.words = widgets.Text(placeholder='words of the instruction', continuous_update=False, layout=widgets.Layout(width='190px'))
         self.flagged = widgets.Checkbox(description='flagged', indent=False, layout=widgets.Layout(width='auto'))
         self.list, self.count = widgets.Select(rows=6, layout=widgets.Layout(width='auto')), widgets.Label()
@@ -82,7 +82,7 @@ class Finder(widgets.VBox):
     def refresh(self) -> None:
         "List the episodes that the filters let through."
         success = {'any': None, 'yes': True, 'no': False}[self.success.value]
-        how = Filter(self.split.value, self.scan.value, success, self.words.value, self.moves.value, flagged=self.flagged.value, order=self.order.value)
+        how = Filter(self.split.value, self.scan.value, success, self.words.value, self.moves.value or None, flagged=self.flagged.value, order=self.order.value)
         keys = select(self.playback, how)
         self.count.value = f'{len(keys):,} of {len(self.playback.rows):,}' + f', the first {SHOWN} listed' * (len(keys) > SHOWN)
         self.offer(keys[:SHOWN])
