@@ -109,7 +109,8 @@ class Answer:
     @property
     def routes(self) -> dict[str, np.ndarray]:
         "Viewpoint rows by protocol and by what chooses there."
-        found = {'no map: policy': self.walk and self.walk.paths[0], 'known map: reward': self.worth and self.worth.route, 'known map: reward + speaker': self.agreed}
+        found = {'no map: policy': self.walk and self.walk.paths[0], 'known map: reward': self.worth and self.worth.route,
+                 'known map: reward + speaker': self.agreed}
         return {name: path for name, path in found.items() if path is not None}
 
 def unknown_words(found: Learned, text: str) -> tuple[str, ...]:
