@@ -1,16 +1,22 @@
 """A packed run is small, opens in every panel as the run does, and a pack that fails leaves nothing behind."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from nl_irl.cli import main
+from nl_irl.evaluation import judge, on_map
 from nl_irl.files import verify
 from nl_irl.learned import load, open_run, pack
 from nl_irl.panels.playback import Playback, select, shown
+from nl_irl.planning import by_reward
 from nl_irl.runs import Recording, Run, finish, save_tensors
+
+
+AGENT = Path(__file__).parents[1]/'nbs'/'tutorials'/'agent'
 
 
 def size(folder): return sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())
@@ -56,3 +62,17 @@ def test_what_cannot_be_packed_is_refused_and_leaves_nothing(untrained, tmp_path
     with pytest.raises(ValueError, match='(?s)' + word): pack(run, out, checkpoints)
     assert not out.exists() or spoil == 'there' and not any(out.iterdir())
     if spoil == 'unfinished': run.close()
+
+
+def test_the_agent_that_comes_along_is_small_and_does_what_its_results_say():
+    verify(AGENT)
+    assert size(AGENT) < 5e6
+    found = open_run(Run.open(AGENT))                                                         # its world is made anew, and has the checksum that it learned in
+    chosen, episodes = found.run.config['settings'], found.answered('val_unseen')
+    results = found.run.table('results').query("split == 'val_unseen'")
+    recorded = lambda agent: results[results.agent == agent].set_index('id').SR.loc[[e.task.id for e in episodes]].to_numpy()
+    common = dict(env=found.env, episodes=episodes, encoder=found.vocabulary, agent='', split='')
+    reward = on_map(by_reward(found.network('reward'), found.env), **common, moves=chosen['route_irl']['moves']).SR.to_numpy()
+    policy = judge(found.network('policy'), **common, horizon=chosen['horizon'])[0].SR.to_numpy()
+    for now, then in ((reward, 'known map: reward'), (policy, 'no map: policy')): assert (now != recorded(then)).mean() < .05                  # half precision
+    assert reward.mean() > .7
