@@ -19,8 +19,10 @@ from nbformat.v4 import new_code_cell, new_notebook
 from nl_irl.panels import TalkToAgent
 from nl_irl.panels.playback import Playback, select, shown
 from nl_irl.panels.stage import save_page
-from nl_irl.panels.talk import why_not
+from nl_irl.panels.talk import told, why_not
+from nl_irl.panels.workbench import follow_talk
 
+TUTORIALS = Path(__file__).parents[1]/'nbs'/'tutorials'
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason='no chromium: apt-get install chromium')
 FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
@@ -40,8 +42,9 @@ def jupyter(root: Path, home: Path, theme: str):
     "The address of a JupyterLab that serves `root`; it ends with the block."
     kinds = ('JUPYTER_CONFIG_DIR', 'JUPYTER_DATA_DIR', 'JUPYTERLAB_SETTINGS_DIR', 'JUPYTERLAB_WORKSPACES_DIR', 'JUPYTER_RUNTIME_DIR')
     env = os.environ | {kind: str(home/kind) for kind in kinds}
-    for name, what in (('notification', {'fetchNews': 'false', 'checkForUpdates': False}), ('themes', {'theme': theme})):
-        file = home/'JUPYTERLAB_SETTINGS_DIR'/'@jupyterlab'/'apputils-extension'/f'{name}.jupyterlab-settings'
+    for name, what in (('apputils-extension/notification', {'fetchNews': 'false', 'checkForUpdates': False}), ('apputils-extension/themes', {'theme': theme}),
+                       ('notebook-extension/tracker', {'windowingMode': 'none'})):                   # all cells are in the page
+        file = home/'JUPYTERLAB_SETTINGS_DIR'/'@jupyterlab'/f'{name}.jupyterlab-settings'
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(what))
     with socket.socket() as free:
@@ -161,6 +164,34 @@ def test_the_workbench_is_driven_in_jupyterlab(browser, copied, tmp_path):
         page.wait_for_selector('text=finished, 2 lines logged')
         page.close()
     assert not errors and json.loads((copied/'relabels.json').read_text())[0]['accepted']
+
+
+def test_the_tour_runs_and_its_agent_answers(browser, tmp_path):
+    root, errors, text = Path(shutil.copytree(TUTORIALS, tmp_path/'root')), [], 'go to the kitchen'
+    with jupyter(root, tmp_path/'home', 'JupyterLab Light') as address:
+        page = browser.new_page(viewport={'width': 1280, 'height': 1400})
+        page.set_default_timeout(180_000)
+        page.on('pageerror', lambda e: errors.append(str(e)))
+        page.goto(f'{address}/lab/tree/tour.ipynb?reset')
+        page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+        for _ in range(15):                                                                          # the kernel says that it is idle before it listens
+            page.click('.lm-MenuBar-itemLabel:has-text("Run")')
+            page.click('.lm-Menu-itemLabel:text-is("Run All Cells")')
+            page.wait_for_timeout(3000)
+            if page.locator('.jp-CodeCell .jp-InputPrompt').first.inner_text().strip(' []:'): break
+        page.wait_for_function("document.querySelectorAll('.nl-stage').length === 2")                # both workbenches stand there
+        assert not page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]:has-text("Traceback")').count()
+        bench = page.locator('.jp-OutputArea-output:has(.nl-stage)').last
+        bench.scroll_into_view_if_needed()
+        bench.locator('.lm-TabBar-tabLabel:has-text("Talk")').click()
+        bench.locator('input[placeholder="tell the agent where to go"]').fill(text)
+        talk = TalkToAgent(root/'agent', text=text)
+        key = select(Playback(root/'agent'))[0]                                                      # which the workbench shows in all its tabs
+        follow_talk(talk, key, Playback(root/'agent').task(key))
+        talk.say(text=text)
+        bench.locator(f'text={told(talk.talk)[-2]}').wait_for()                                      # what its generator would call the route
+        page.close()
+    assert not errors
 
 
 def test_the_player_in_the_dark_at_800_pixels(browser, copied, tmp_path):
