@@ -59,13 +59,13 @@ def read_records(file: Path | str) -> list[dict[str, Any]]:
     require(isinstance(records, list) and bool(records), f"{file}: expected a list of records in R2R's format, got {brief(records)}")
     seen: dict[str, int] = {}
     for k, record in enumerate(records):
-        require(isinstance(record, dict), f'{file}: record {k} is no object, but {brief(record)}')
+        if not isinstance(record, dict): raise ValueError(f'{file}: record {k} is no object, but {brief(record)}')     # a message costs more
         for name, (fits, meaning) in FIELDS.items():
-            if name in record and fits(record[name]): continue                      # messages cost more than checks
+            if name in record and fits(record[name]): continue
             require(name in record, f'{file}: record {k} lacks {name!r} ({meaning})')
             require(fits(record[name]), f'{file}: record {k} has {name} {brief(record[name])}, expected {meaning}')
         first = seen.setdefault(str(record['path_id']), k)
-        require(first == k, f"{file}: records {first} and {k} have the same path_id {brief(record['path_id'])}; keep one")
+        if first != k: raise ValueError(f"{file}: records {first} and {k} have the same path_id {brief(record['path_id'])}; keep one")
     return records
 
 def split_records(folder: Path | str | None, split: str | Path) -> tuple[Path, list[dict[str, Any]]]:
@@ -84,7 +84,7 @@ PROTOCOL = {'official': 3, 'all': None}
 
 def trajectory_of(record: dict[str, Any], world: World) -> Trajectory:
     "The trajectory of a record; a `ValueError` where it does not follow the edges of `world`."
-    require(record['scan'] in world.scans, f"world {world.name} has no scan {brief(record['scan'])}")
+    if record['scan'] not in world.scans: raise ValueError(f"world {world.name} has no scan {brief(record['scan'])}")
     strange = [id for id in record['path'] if id not in world.index]
     require(not strange, f'world {world.name} has no viewpoint {brief(*strange[:1])}' if strange else '')
     rows = world.rows(record['path'])
