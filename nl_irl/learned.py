@@ -72,6 +72,15 @@ class Learned:
         require(name in self.networks, f'{self.run.folder}: keeps no {name}; it has {", ".join(self.networks) or "none"}')
         return self.networks[name]
 
+    def learned_from(self, split: str) -> bool:
+        "Whether the run learned from `split`: from train, and with `final` from dev as well."
+        return split == 'train' or split.startswith('dev') and bool(self.run.config['parameters'].get('final'))
+
+    @property
+    def splits(self) -> list[str]:
+        "The splits that have answers, those that it did not learn from first."
+        return sorted((name for name, episodes in self.bench.splits.items() if any(e.path for e in episodes[:50])), key=self.learned_from)
+
     def answered(self, split: str) -> list[Episode]:
         "The whole paths of `split`; a `ValueError` names the splits that there are, or says that this one withholds its answers."
         splits = self.bench.splits
@@ -91,10 +100,11 @@ def world_of(run: Run, data: Path | str | None = None) -> Benchmark:
     return bench
 
 def open_run(run: Run, data: Path | str | None = None) -> Learned:
-    "All that `run` keeps, in its world; data: the folder of Room-to-Room (errors: `world_of`, `load`)."
+    "All that `run` keeps, in its world; data: the folder of Room-to-Room. A `ValueError` if it has no settings, or as `world_of` and `load` say."
     bench, given = world_of(run, data), run.config['parameters']
     found = {name: load(run, name) for name in NETWORKS if name in run.checkpoints()}
     require(bool(found), f'{run.folder}: keeps no networks that can be opened; run it again with this version')
+    require('settings' in run.config, f'{run.folder}: config.json holds no settings, which tell how far its agent walks; give them to Recording.create')
     env = Environment(bench.world, far=given.get('far', False), lookahead=given.get('lookahead', False), objects=given.get('objects', True))
     return Learned(run, bench, env, next(iter(found.values()))[1], {name: network for name, (network, _) in found.items()})
 

@@ -127,6 +127,7 @@ def test_the_workbench_is_driven_in_jupyterlab(browser, copied, tmp_path):
         page.wait_for_function("n => document.querySelector('.nl-where').textContent.startsWith(`Step 1 of ${n}`)", arg=last)
         page.keyboard.press('2')
         page.wait_for_function("s => document.querySelector('.nl-head span:last-child').textContent === s", arg=episode['walks'][1]['scores'])
+        assert page.locator('.nl-foot button[aria-pressed="true"]:visible', has_text=episode['walks'][1]['name']).count() == 1
         taken = page.locator('.nl-taken:visible').first.inner_text()
         assert ('stop' in taken) == (episode['walks'][1]['action'][1] == 0)
         page.locator('input[aria-label="Step"]:visible').focus()

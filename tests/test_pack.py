@@ -11,6 +11,7 @@ from nl_irl.cli import main
 from nl_irl.evaluation import judge, on_map
 from nl_irl.files import verify
 from nl_irl.learned import load, open_run, pack
+from nl_irl.panels import RelabelInspector, RewardExplorer, TalkToAgent, TrajectoryPlayer, Workbench
 from nl_irl.panels.playback import Playback, select, shown
 from nl_irl.planning import by_reward
 from nl_irl.runs import Recording, Run, finish, save_tensors
@@ -30,6 +31,7 @@ def test_a_packed_run_says_what_the_run_says(untrained, tmp_path, capsys):
     assert {p.name for p in (tmp_path/'some').iterdir()} == {'agent'}                        # nothing temporary is left
     run, packed = Run.open(untrained), Run.open(small)
     assert packed.config == run.config and packed.metrics().equals(run.metrics()) and packed.table('trajectories').equals(run.table('trajectories'))
+    assert not any(panel(small).message for panel in (RelabelInspector, RewardExplorer, TalkToAgent, TrajectoryPlayer, Workbench))
     key = select(Playback(small))[0]
     one, two = (shown(Playback(f), key)['walks'] for f in (untrained, small))
     assert [w['path'] for w in one[:2]] == [w['path'] for w in two[:2]]                       # as recorded
@@ -60,6 +62,7 @@ def test_what_cannot_be_packed_is_refused_and_leaves_nothing(untrained, tmp_path
         made.save_checkpoint('policy', {k: torch.full_like(v, 1e6) if k.startswith('decide') else v for k, v in tensors.items()}, **facts)
         run = finish(made)
     with pytest.raises(ValueError, match='(?s)' + word): pack(run, out, checkpoints)
+    assert {p.name for p in tmp_path.iterdir()} <= {'run', 'out'}
     assert not out.exists() or spoil == 'there' and not any(out.iterdir())
     if spoil == 'unfinished': run.close()
 
@@ -76,3 +79,10 @@ def test_the_agent_that_comes_along_is_small_and_does_what_its_results_say():
     policy = judge(found.network('policy'), **common, horizon=chosen['horizon'])[0].SR.to_numpy()
     for now, then in ((reward, 'known map: reward'), (policy, 'no map: policy')): assert (now != recorded(then)).mean() < .05                  # half precision
     assert reward.mean() > .7
+
+
+def test_a_pack_that_fails_midway_leaves_nothing(untrained, tmp_path, monkeypatch):
+    def full(*_): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr('nl_irl.learned.shutil.copyfile', full)
+    with pytest.raises(OSError, match='No space'): pack(Run.open(untrained), tmp_path/'out')
+    assert not any(tmp_path.iterdir())

@@ -120,6 +120,18 @@ def test_a_submission_plays(untrained, tmp_path):
     assert 'of-nobody_0' in TrajectoryPlayer(file, world=bench).message
 
 
+def test_a_submission_may_turn_in_place_and_a_bad_one_is_named(untrained, tmp_path):
+    world = load_benchmark('houses', preset='tiny')
+    one = world.splits['val_unseen'][0]
+    file = tmp_path/'turning.json'
+    put = lambda path: file.write_text(json.dumps([{'instr_id': one.task.id, 'trajectory': [[v, 0., 0.] for v in path]}]))
+    put([v for v in one.path for _ in range(2)])
+    assert shown(Playback(file, world=world), ('val_unseen', one.task.id))['walks'][0]['path'] == shown(
+        Playback([Trajectory(one.task.scan, one.path)], world=world), ('list', '0'))['walks'][0]['path']
+    put([one.path[0], one.path[-1]])
+    assert all(word in TrajectoryPlayer(file, world=world).message for word in ('turning.json', one.task.id, 'no edge'))
+
+
 def test_filters_agree_with_the_table(untrained):
     playback = Playback(untrained)
     first = playback.table[playback.table.agent == 'greedy'].set_index(['split', 'id'])
@@ -139,9 +151,34 @@ def test_flags_are_saved_with_the_run_and_damaged_ones_are_refused(copied):
     assert again.remarks.note.value == '<b>wrong</b> turn' and again.remarks.flag.value
     again.finder.flagged.value = True
     assert len(again.finder.list.options) == 1
+    player.remarks.note.value = 'twice'                                                     # two panels, or two notebooks, lose nothing of each other
+    again.finder.flagged.value = False
+    again.finder.list.index = 1
+    again.remarks.note.value = 'another'
+    assert {said['note'] for said in json.loads((copied/'notes.json').read_text()).values()} == {'twice', 'another'}
+    again.finder.words.value = 'nothing like that'
+    assert again.remarks.note.disabled and again.remarks.note.value == ''
     Run.open(copied)                                                                        # notes are beside what the manifest vouches for
     (copied/'notes.json').write_text('[]')
     assert 'notes.json' in TrajectoryPlayer(copied).message
+
+
+def test_a_split_that_it_learned_from_is_named():
+    explorer = RewardExplorer(AGENT)                                                        # a final run: it has learned from dev as well
+    assert explorer.picker.split.value == 'val_unseen' and explorer.found.learned_from('dev_unseen')
+    assert RelabelInspector(AGENT, count=2).split.value.startswith('val')
+    explorer.measurement.count = 4
+    explorer.text.value = 'go to the kitchen'
+    explorer.when.index = 0
+    assert explorer.text.value == 'go to the kitchen'                                       # the same sentence through training
+    explorer.measurement.measure('dev_unseen', explorer.reward, explorer.when.label)
+    assert 'which it learned from' in explorer.measurement.said.value and 'after 80 updates' in explorer.measurement.said.value
+
+
+def test_relabels_of_another_split_are_shown(untrained):
+    inspector = RelabelInspector(untrained, split='val_unseen', count=1)
+    inspector.split.value = 'dev_unseen'
+    assert inspector.stage.episode['title'].startswith('Asked: dev_unseen') and inspector.sentences.task.id.startswith('dev_unseen')
 
 
 def test_accepted_relabels_are_training_data(copied):
@@ -163,7 +200,7 @@ def test_nothing_in_a_run_becomes_code(untrained):
     key = select(playback)[0]
     episode = shown(playback, key) | {'title': '</script><img src=x onerror=alert(1)>', 'words': [['</script><script>alert(2)</script>', True]]}
     text = page({episode['scan']: playback.scene(episode['scan'])}, [episode])
-    assert '</script><' not in text.split('id="data">')[1].split('</script>')[0] and text.count('</script>') == 2
+    assert text.count('</script>') == 2 and '<img' not in text and '<script>alert' not in text
     panel = TalkToAgent(untrained)
     panel.text.value = '<img src=x onerror=alert(1)> go to the bed'
     assert '<img' not in panel.said.value

@@ -86,7 +86,9 @@ def scored(bench: Benchmark, table: pd.DataFrame) -> pd.DataFrame:
     known = {(split, e.task.id, e.task.scan): e for split, episodes in bench.splits.items() for e in episodes if e.path}
     found = [known.get(key) for key in zip(table.split, table.id, table.scan)]
     paths = [bench.world.rows(ids) for ids in table.viewpoints]
-    for path in paths: headings_along(bench.world, path, 0.)
+    for split, id, path in zip(table.split, table.id, paths):
+        try: headings_along(bench.world, path, 0.)
+        except ValueError as error: raise ValueError(f'{split}/{id}: {error}') from None
     table = table.assign(moves=[len(p) - 1 for p in paths], **dict.fromkeys(SCORES, np.nan)).reset_index(drop=True)
     told = [k for k, e in enumerate(found) if e]
     if told: table.loc[told, list(SCORES)] = score_rows(bench.world, [found[k] for k in told], *pad([paths[k] for k in told]))[list(SCORES)].to_numpy()
@@ -113,8 +115,10 @@ def of_submission(file: Path | str, bench: Benchmark) -> Source:
     records, known = read_records(file), {e.task.id: (split, e.task) for split, episodes in bench.splits.items() for e in episodes}
     strange = [id for id in records if id not in known]
     require(not strange, f'{file}: {len(strange)} ids that world {bench.world.name} does not have, as {strange[:3]}')
-    rows = [('submission', known[id][0], id, known[id][1].scan, known[id][1].text, list(path)) for id, path in records.items()]
-    return Source(Path(file).stem, bench, scored(bench, pd.DataFrame(rows, columns=COLUMNS)))
+    once = lambda path: [v for before, v in zip((None, *path), path) if v != before]                  # who turns in place says where he is again
+    rows = [('submission', known[id][0], id, known[id][1].scan, known[id][1].text, once(path)) for id, path in records.items()]
+    try: return Source(Path(file).stem, bench, scored(bench, pd.DataFrame(rows, columns=COLUMNS)))
+    except ValueError as error: raise ValueError(f'{file}: {error}') from None
 
 def of_trajectories(trajectories: Sequence[Trajectory], bench: Benchmark) -> Source:
     "Trajectories with their sentences, each the whole of what it was told; one without sentences is told nothing."
@@ -170,7 +174,10 @@ class Notes:
     file: Path | None = None
     said: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self): self.read()
+
+    def read(self) -> None:
+        "Take what is in the file, where others may have written since."
         if self.file and self.file.exists():
             self.said = read_json(self.file)
             require(isinstance(self.said, dict) and all(isinstance(v, dict) for v in self.said.values()), f'{self.file}: no notes; restore it, or move it away')
@@ -179,6 +186,7 @@ class Notes:
 
     def put(self, key: Key, *, flag: bool, note: str) -> None:
         "Keep what is said of `key`, and save it."
+        self.read()
         self.said.pop('/'.join(key), None)
         if flag or note: self.said['/'.join(key)] = {'flag': flag, 'note': note}
         if self.file: write_json(self.file, self.said)

@@ -111,9 +111,10 @@ class Remarks(widgets.Box):
         super().__init__([self.flag, self.note, self.said], layout=widgets.Layout(**ROW))
         for control in (self.flag, self.note): control.observe(lambda _: self.keep(), 'value')
 
-    def show(self, key: Key) -> None:
-        "Show what is said of `key`."
-        self.key, said = None, self.notes.of(key)                                  # nothing to keep while it is being shown
+    def show(self, key: Key | None) -> None:
+        "Show what is said of `key`; without one nothing can be said."
+        self.key, said = None, self.notes.of(key or ('', ''))                      # nothing to keep while it is being shown
+        self.flag.disabled = self.note.disabled = key is None
         self.note.value, self.flag.value, self.said.value = said['note'], said['flag'], ''
         self.key = key
 
@@ -121,7 +122,7 @@ class Remarks(widgets.Box):
         "Save flag and note."
         if not self.key: return
         try: self.notes.put(self.key, flag=self.flag.value, note=self.note.value)
-        except OSError as error: self.said.value = str(error)
+        except (ValueError, OSError) as error: self.said.value = str(error)
         else: self.said.value = f'saved in {self.notes.file}' if self.notes.file else 'kept as long as this notebook runs: these walks have no run folder'
 
 # %% ../../nbs/93_player.ipynb #n012
@@ -168,7 +169,7 @@ class TrajectoryPlayer(Panel):
         "Show the episode that is chosen in the list."
         if not self.key:
             self.stage.episode = {'message': 'No episode is like that: widen the filters.'}
-            return
+            return self.remarks.show(None)
         episode = shown(self.playback, self.key)
         with self.stage.hold_sync():
             self.stage.step, self.stage.picked = 0, -1
@@ -180,7 +181,9 @@ class TrajectoryPlayer(Panel):
         "Write this episode into `folder` as 'png', 'gif', 'mp4' or 'html' (`save_episode`); None where that failed, with the reason in the panel."
         if not self.key: return None
         path, self.said.value = Path(folder)/f'{self.key[1]}.{kind}', 'drawing ...'
-        try: save_episode(self.playback, self.stage.episode, path, step=self.stage.step)
+        try:
+            require(Path(self.key[1]).name == self.key[1], f'{self.key[1]!r} cannot be the name of a file: save it with save_episode')
+            save_episode(self.playback, self.stage.episode, path, step=self.stage.step)
         except (ValueError, OSError) as error: self.said.value, path = str(error), None
         else: self.said.value = f'saved {path}; TrajectoryPlayer(..., {self.link}) shows it again'
         return path

@@ -52,7 +52,8 @@ def latents(found: Learned, batch: Batch, *, level: str = 'route', size: int = 2
 def flat(z: np.ndarray) -> np.ndarray:
     "(n, 2) the first two principal components of `z` (n, latent)."
     centred = z - z.mean(0)
-    return centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
+    found = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
+    return np.pad(found, ((0, 0), (0, 2 - found.shape[1])))
 
 # %% ../../nbs/96_relabels.ipynb #n008
 class Said(NamedTuple):
@@ -87,12 +88,17 @@ class Judgements:
     "Sentences for walks that a person has accepted or rejected, in relabels.json of a run folder."
     def __init__(self, folder: Path):
         self.file = folder/'relabels.json'
+        self.read()
+
+    def read(self) -> None:
+        "Take what is in the file, where others may have written since."
         self.said: list[dict[str, Any]] = read_json(self.file) if self.file.exists() else []
         good = isinstance(self.said, list) and all(isinstance(s, dict) and {'scan', 'viewpoints', 'heading', 'text', 'accepted'} <= set(s) for s in self.said)
         require(good, f'{self.file}: no judgements; restore it, or move it away')
 
     def put(self, task: Task, viewpoints: tuple[str, ...], text: str, accepted: bool | None) -> None:
         "Keep whether `text` says what was done along `viewpoints`, in place of what was kept of them before; None forgets it."
+        self.read()
         self.said = [s for s in self.said if (s['viewpoints'], s['text']) != (list(viewpoints), text)]
         if accepted is not None:
             self.said.append({'scan': task.scan, 'viewpoints': list(viewpoints), 'heading': float(task.heading), 'text': text, 'accepted': accepted})
@@ -183,9 +189,10 @@ class LatentMap(widgets.VBox):
 
     def show(self, relabels: Relabels) -> None:
         "Draw `relabels`."
-        self.relabels, figure = relabels, scatter(relabels, self.by.value)
+        self.relabels, figure, old = relabels, scatter(relabels, self.by.value), self.children[1:]
         for trace in figure.data: trace.on_click(lambda trace, points, _: points.point_inds and self.clicked(int(trace.customdata[points.point_inds[0]])))
         self.children = [self.by, figure]
+        for figure in old: figure.close()
 
 # %% ../../nbs/96_relabels.ipynb #n015
 VERDICT = {True: '✓ true', False: '✗ not true', None: ''}
@@ -212,7 +219,7 @@ class Sentences(widgets.VBox):
         "Keep whether the chosen sentence says what was done."
         if self.list.value is None: return
         try: self.judgements.put(self.task, self.ids, self.list.value, right)
-        except OSError as error: self.state.value = str(error)
+        except (ValueError, OSError) as error: self.state.value = str(error)
         else: self.tell()
 
     def tell(self) -> None:
@@ -254,7 +261,7 @@ class RelabelInspector(Panel):
     def build(self, run: Run | Path | str | Learned, *, data: Path | str | None = None, split: str = '', count: int = 60) -> None:
         self.found = run if isinstance(run, Learned) else open_run(run if isinstance(run, Run) else Run.open(run), data)
         for name in ('policy', 'generator'): self.found.network(name)
-        splits = [name for name, episodes in self.found.bench.splits.items() if name != 'train' and any(e.path for e in episodes[:50])]
+        splits = [name for name in self.found.splits if name != 'train']
         require(split in ('', *splits), f'no split {split!r} with answers; there are {", ".join(splits)}')
         self.split, self.failed = choice('Split', splits, value=split or splits[0]), widgets.Checkbox(True, description='failures only', indent=False)
         self.list, self.stage, self.count = widgets.Select(rows=6, layout=widgets.Layout(width='auto')), Stage(), count
@@ -273,20 +280,27 @@ class RelabelInspector(Panel):
         "List the walks."
         r = self.relabels
         listed = [k for k, good in enumerate(r.success) if not (self.failed.value and good)] or list(range(len(r.paths)))
-        self.list.options, self.list.index = [(f'{"✗✓"[int(r.success[k])]} {r.episodes[k].task.id}   {r.episodes[k].task.text[:140]}', k) for k in listed], 0
+        name = lambda k: f'{"✗✓"[int(r.success[k])]} {r.episodes[k].task.id}   {r.episodes[k].task.text[:140]}'
+        self.list.options = [(name(k), (self.split.value, k)) for k in listed]
+        self.list.index = 0
+
+    @property
+    def walk(self) -> int:
+        "The walk that is chosen."
+        return self.list.value[1]
 
     def go(self, walk: int) -> None:
         "Show `walk`, whether or not it is listed."
-        if walk not in [k for _, k in self.list.options]: self.failed.value = False
-        self.list.value = walk
+        if walk not in [k for _, (_, k) in self.list.options]: self.failed.value = False
+        self.list.value = self.split.value, walk
 
     def show(self) -> None:
         "Show the chosen walk, and what is said of it."
         if self.list.value is None: return
-        shown, task = walked(self.relabels, self.list.value), self.relabels.episodes[self.list.value].task
+        shown, task = walked(self.relabels, self.walk), self.relabels.episodes[self.walk].task
         with self.stage.hold_sync():
-            self.stage.step = len(self.relabels.paths[self.list.value]) - 1
+            self.stage.step, self.stage.picked = len(self.relabels.paths[self.walk]) - 1, -1
             if self.stage.scene.get('name') != task.scan: self.stage.scene = scene_in(self.found, task.scan)
             self.stage.episode = shown
-        self.sentences.show(task, self.relabels.ids(self.list.value), sentences_for(self.found, task, self.relabels.paths[self.list.value]))
-        self.neighbours.show(self.relabels, self.list.value)
+        self.sentences.show(task, self.relabels.ids(self.walk), sentences_for(self.found, task, self.relabels.paths[self.walk]))
+        self.neighbours.show(self.relabels, self.walk)

@@ -114,9 +114,9 @@ class Picker(widgets.VBox):
     "A split of `found` that has answers, and an episode of it."
     def __init__(self, found: Learned, split: str = '', episode: str = ''):
         self.found = found
-        splits = [name for name, episodes in found.bench.splits.items() if any(e.path for e in episodes[:50])]
+        splits = found.splits
         require(split in ('', *splits), f'no split {split!r} with answers; there are {", ".join(splits)}')
-        self.split = choice('Split', splits, value=split or ('dev_unseen' if 'dev_unseen' in splits else splits[0]))
+        self.split = choice('Split', splits, value=split or next((s for s in splits if s.endswith('unseen') and not found.learned_from(s)), splits[0]))
         self.list = widgets.Select(rows=5, layout=widgets.Layout(width='auto'))
         super().__init__([self.split, self.list])
         self.go(self.split.value, episode or self.episodes[0].task.id)
@@ -167,8 +167,8 @@ class Measurement(widgets.VBox):
         self.said, self.curves = widgets.Label(), widgets.VBox()
         super().__init__([self.button, self.said, self.curves])
 
-    def measure(self, split: str, reward: nn.Module) -> dict[str, float]:
-        "Appraise `reward` on `split`; what is missing for that is said in place of the curves."
+    def measure(self, split: str, reward: nn.Module, when: str = '') -> dict[str, float]:
+        "Appraise `reward`, which is that of `when`, on `split`; what is missing for that is said in place of the curves."
         self.button.disabled = True
         try: numbers, self.rewards = appraised(self.found, reward, self.found.answered(split)[:self.count])
         except ValueError as error:
@@ -177,7 +177,10 @@ class Measurement(widgets.VBox):
         finally: self.button.disabled = False
         told = [name for name in numbers if name.startswith('auc') or name in ('correlation', 'calibration_error')]
         said = [f'{name.replace("_", " ")} {numbers[name]:.3f}' for name in told]
-        self.said.value, self.curves.children = f'First {self.count} episodes of {split}: ' + ', '.join(said), [drawn(self.rewards)]
+        known, old = ', which it learned from' * self.found.learned_from(split), self.curves.children
+        self.said.value = f'First {self.count} episodes of {split}{known}{when and ", reward after " + when}: ' + ', '.join(said)
+        self.curves.children = [drawn(self.rewards)]
+        for figure in old: figure.close()
         return numbers
 
 # %% ../../nbs/94_rewards.ipynb #n019
@@ -195,26 +198,30 @@ class RewardExplorer(Panel):
         times = [*((f'{updates} updates', name) for updates, name in rewards_through(self.found).items()), ('end', '')]
         self.when = widgets.SelectionSlider(options=times, value='', description='Training', continuous_update=False, layout=widgets.Layout(width='320px'))
         self.children = [self.picker, widgets.Box([self.text, self.heat, self.when], layout=widgets.Layout(**ROW)), self.stage, self.pairs, self.measurement]
-        for control, act in ((self.picker.list, self.show), (self.text, self.warm), (self.heat, self.warm), (self.when, self.show)):
+        for control, act in ((self.picker.list, self.begin), (self.text, self.warm), (self.heat, self.warm), (self.when, self.show)):
             control.observe(lambda _, act=act: act(), 'value')
-        self.measurement.button.on_click(lambda _: self.measurement.measure(self.picker.split.value, self.reward))
-        self.show()
+        self.measurement.button.on_click(lambda _: self.measurement.measure(self.picker.split.value, self.reward, self.when.label if self.when.value else ''))
+        self.begin()
 
     @property
     def reward(self) -> nn.Module:
         "The reward at the chosen point of training."
         return reward_at(self.found, self.when.value) if self.when.value else self.found.network('reward')
 
+    def begin(self) -> None:
+        "Show the chosen episode, with its own sentence in the box."
+        if self.picker.list.value is None: return
+        self.stage.step, self.stage.picked, self.text.value = 0, -1, self.picker.episode.task.text
+        self.show()
+
     def show(self) -> None:
         "Show the chosen episode under the chosen reward."
-        if self.picker.list.value is None: return
         episode, scan = self.picker.episode, self.picker.episode.task.scan
         shown, pairs = rewarded(self.found, self.picker.split.value, episode, self.reward)
         with self.stage.hold_sync():
-            self.stage.step = 0
             if self.stage.scene.get('name') != scan: self.stage.scene = scene_in(self.found, scan)
             self.stage.episode = shown
-        self.pairs.value, self.text.value = table_of(pairs), episode.task.text
+        self.pairs.value = table_of(pairs)
         self.warm()
 
     def warm(self) -> None:

@@ -264,6 +264,7 @@ class Stage {
     this.speed = element(this.foot, 'select', '', '', {'aria-label': 'Steps a second'})
     for (const [value, text] of [[.5, '½×'], [1, '1×'], [2, '2×'], [4, '4×']]) element(this.speed, 'option', '', text, {value})
     this.speed.value = '1'
+    this.speed.onchange = () => { if (this.timer) { this.pause(); this.toggle() } }
     this.floors = element(this.foot, 'span'); this.agents = element(this.foot, 'span')
   }
 
@@ -409,7 +410,7 @@ class Stage {
     }
     if (!this.walk && here(episode.start)) drawAgent(context, ...place(episode.start), episode.heading, paint('accent'), paint('ground'))
     const picked = this.model.get('picked')
-    if (picked >= 0 && here(picked)) { context.beginPath(); context.arc(...place(picked), 9, 0, TURN); context.strokeStyle = paint('accent'); context.lineWidth = 2.5; context.stroke() }
+    if (scene.viewpoints[picked] && here(picked)) { context.beginPath(); context.arc(...place(picked), 9, 0, TURN); context.strokeStyle = paint('accent'); context.lineWidth = 2.5; context.stroke() }
     if (heat) drawKey(context, heat, width, to.height, paint)
     this.floorButtons.forEach((b, k) => b.setAttribute('aria-pressed', k === floor))
   }

@@ -53,7 +53,7 @@ const first = {{episode: episodes[0], scene: scenes[episodes[0].scan], heat: {{}
 episodes.forEach((e, k) => {{ const o = document.createElement('option'); o.value = k; o.textContent = e.title; which.append(o) }})
 which.onchange = () => {{
   const episode = episodes[which.value]
-  model.set('step', 0); first.scene = scenes[episode.scan]; model.set('episode', episode)
+  model.set('step', 0); model.set('picked', -1); first.scene = scenes[episode.scan]; model.set('episode', episode)
 }}
 render({{model, el: document.getElementById('stage')}})
 </script></body></html>

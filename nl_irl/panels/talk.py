@@ -30,9 +30,10 @@ __all__ = ['Conversation', 'walks_of', 'conversed', 'why_not', 'told', 'TalkToAg
 class Conversation:
     """What the panel shows, without a browser: an agent, a place, a sentence, and what the agent makes of it.
 
-    found: what a run learned.  scan, start (a viewpoint row), heading (radians), text: what is asked.  there: a viewpoint row to compare with, or None.
+    found: what a run learned.  scan, start (a viewpoint row), heading (radians), text: what is asked; where they are not given, of an episode.
+    there: a viewpoint row to compare with, or None.
     """
-    def __init__(self, found: Learned, *, scan: str = '', start: str = '', heading: float = 0., text: str = ''):
+    def __init__(self, found: Learned, *, scan: str = '', start: str = '', heading: float | None = None, text: str = ''):
         self.found, self.world = found, found.bench.world
         require(bool({'policy', 'reward'} & set(found.networks)), f'{found.run.folder}: keeps no agent, neither policy nor reward')
         told = [e for split in ('val_unseen', 'dev_unseen', 'train') for e in found.bench.splits.get(split, ())]
@@ -40,8 +41,8 @@ class Conversation:
         scan = scan or (told[0].task.scan if row is None else self.world.scans[self.world.scan[row]])
         require(scan in self.world.scans, f'world {self.world.name} has no house {scan!r}; it has {", ".join(self.world.scans[:3])} ... {self.world.scans[-1]}')
         asked = next((e.task for e in told if e.task.scan == scan), told[0].task)
-        if row is None and asked.scan == scan: row, heading = self.world.index[asked.start], asked.heading
-        self.scan, self.start, self.heading, self.text = scan, self.first_of(scan) if row is None else row, heading, text or asked.text
+        if row is None and asked.scan == scan: row, heading = self.world.index[asked.start], asked.heading if heading is None else heading
+        self.scan, self.start, self.heading, self.text = scan, self.first_of(scan) if row is None else row, heading or 0., text or asked.text
         self.there: int | None = None
         self.answer: Answer | None = None
 
@@ -95,7 +96,7 @@ def why_not(talk: Conversation) -> str:
     yours, best = talk.yours, worth.route
     rank, count = int((worth.reward > worth.reward[at]).sum()) + 1, int(np.isfinite(worth.reward).sum())
     said = f'There the reward is {worth.reward[at]:.2f}, number {rank} of {count} places; the best has {np.nanmax(worth.reward):.2f}.'
-    if talk.there == best[-1]: return said + ' It is where the agent would go.'
+    if talk.there == best[-1]: return said + ' It is where that reward leads.'
     short = min(len(yours), len(best))
     same = int((yours[:short] == best[:short]).cumprod().sum())
     name = lambda path: 'stopping' if same == len(path) else f'going on to {talk.world.ids[path[same]]}'
@@ -107,9 +108,9 @@ def told(talk: Conversation) -> list[str]:
     "Sentences about the answer, for people."
     answer, said = talk.answer, []
     if answer.unknown: said.append('It never learned: ' + ', '.join(answer.unknown) + '.')
-    if answer.worth: said.append(f'Its reward for its own route is {np.nanmax(answer.worth.reward):.2f}: ' + (
+    if answer.worth: said.append(f'The route that its reward likes best gets {np.nanmax(answer.worth.reward):.2f}: ' + (
         'it is sure that this is what was asked for.' if np.nanmax(answer.worth.reward) > 2 else 'it is not sure that this is what was asked for.'))
-    if answer.told: said.append(f'Its generator would call the route: “{answer.told}”')
+    if answer.told: said.append(f'Its generator would call {"the route that both choose" if answer.agreed is not None else "the route"}: “{answer.told}”')
     return said + [why_not(talk)]
 
 # %% ../../nbs/95_talk.ipynb #n012
@@ -119,7 +120,7 @@ class TalkToAgent(Panel):
     run: a run folder that keeps a policy, a reward, or both.  house, start (a viewpoint id), heading (radians), text: to begin with.  data: the folder of
     Room-to-Room.  A click on the map sets out from there, or compares with going there.  `panel.talk` holds the state.
     """
-    def build(self, run: Run | Path | str | Learned, *, data: Path | str | None = None, house: str = '', start: str = '', heading: float = 0.,
+    def build(self, run: Run | Path | str | Learned, *, data: Path | str | None = None, house: str = '', start: str = '', heading: float | None = None,
               text: str = '') -> None:
         found = run if isinstance(run, Learned) else open_run(run if isinstance(run, Run) else Run.open(run), data)
         self.talk, self.stage, self.said = Conversation(found, scan=house, start=start, heading=heading, text=text), Stage(), widgets.HTML()
@@ -127,25 +128,32 @@ class TalkToAgent(Panel):
         self.house = choice('House', list(found.bench.world.scans), value=self.talk.scan)
         self.heat = widgets.ToggleButtons(options=HEATS if 'reward' in found.networks else ('none',), description='Colours', style={'button_width': '72px'})
         self.click = widgets.ToggleButtons(options=['start here', 'why not there?'], description='A click:', style={'button_width': '125px'})
-        self.turn = widgets.IntSlider(round(np.degrees(self.talk.heading)) % 360, 0, 345, 15, description='Facing (°)', continuous_update=True)
+        self.turn = widgets.IntSlider(self.facing, 0, 345, 15, description='Facing (°)', continuous_update=True)
         rows = [self.text, self.house], [self.click, self.heat, self.turn]
         self.children = [*(widgets.Box(row, layout=widgets.Layout(**ROW)) for row in rows), self.said, self.stage]
-        self.text.observe(lambda c: self.say(text=c.new), 'value')
-        self.house.observe(lambda c: self.say(scan=c.new), 'value')
-        self.turn.observe(lambda c: self.say(heading=float(np.radians(c.new))), 'value'); self.heat.observe(lambda _: self.warm(), 'value')
+        self.text.observe(lambda c: c.new != self.talk.text and self.say(text=c.new), 'value')
+        self.house.observe(lambda c: c.new != self.talk.scan and self.say(scan=c.new), 'value')
+        self.turn.observe(lambda c: c.new != self.facing and self.say(heading=float(np.radians(c.new))), 'value')
+        self.heat.observe(lambda _: self.warm(), 'value')
         self.stage.observe(lambda c: self.pick(c.new), 'picked')
         self.say()
 
+    @property
+    def facing(self) -> int:
+        "The heading in degrees, as near as the slider can show it."
+        return round(np.degrees(self.talk.heading) / 15) * 15 % 360
+
     def say(self, **changed: Any) -> None:
-        "Ask with what has `changed`, and show the answer, or why there is none."
+        "Ask with what has `changed`, and show the answer, or why there is none. Who sets out from elsewhere begins at the first step."
         try: self.talk.say(**changed)
         except ValueError as error: return self.tell(str(error))
         shown = conversed(self.talk)
         with self.stage.hold_sync():
-            self.stage.step, self.stage.focus = 0, min(self.stage.focus, len(shown['walks']) - 1)
-            if self.stage.scene.get('name') != self.talk.scan:
-                self.stage.scene, self.stage.picked = scene_in(self.talk.found, self.talk.scan), -1
+            if {'scan', 'start'} & set(changed): self.stage.step = 0
+            self.stage.focus = min(self.stage.focus, len(shown['walks']) - 1)
+            if self.stage.scene.get('name') != self.talk.scan: self.stage.scene = scene_in(self.talk.found, self.talk.scan)
             self.stage.episode = shown
+        self.house.value, self.text.value, self.turn.value = self.talk.scan, self.talk.text, self.facing
         self.warm()
         self.tell(*told(self.talk))
 
@@ -155,5 +163,6 @@ class TalkToAgent(Panel):
         "What a click on viewpoint `place` does."
         if place < 0: return
         self.say(**{'there': None, 'start' if self.click.value == 'start here' else 'there': self.talk.first + place})
+        self.stage.picked = -1                                                     # so that the same place can be clicked again
 
     def tell(self, *said: str) -> None: self.said.value = '<br>'.join(escape(s) for s in said if s)

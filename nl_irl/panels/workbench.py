@@ -5,7 +5,7 @@
 # %% ../../nbs/98_workbench.ipynb #n002
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ __all__ = ['FOLLOWS', 'Workbench', 'follow_reward', 'follow_relabel', 'follow_ta
 
 # %% ../../nbs/98_workbench.ipynb #n003
 class Workbench(Panel):
-    """All panels on the run in the folder `run`: each is made when its tab is opened, and shows the episode and the step that the player shows.
+    """All panels on the run in the folder `run`: each is made when its tab is opened. What the player shows is shown in all, and they share the step.
 
     data: the folder of Room-to-Room.  `bench.panels` are those that are made, by name.
     """
@@ -53,17 +53,20 @@ class Workbench(Panel):
             panel = self.panels[name] = self.makers[name]()
             player = self.panels['Trajectories']
             if panel is player and not panel.message: panel.finder.list.observe(lambda _: self.follow(), 'value')
-            elif hasattr(panel, 'stage') and not player.message: widgets.link((player.stage, 'step'), (panel.stage, 'step'))
-            self.follow()
+            elif not player.message: self.follow([name])
+            if panel is not player and hasattr(panel, 'stage') and not player.message: widgets.link((player.stage, 'step'), (panel.stage, 'step'))
             self.tabs.children[list(self.makers).index(name)].children = [panel]
         return self.panels[name]
 
-    def follow(self) -> None:
-        "Let every panel show the player's episode, where it knows it."
+    def follow(self, names: Sequence[str] = ()) -> None:
+        "Let the panels `names` (all, if there are none) show the player's episode, where they know it; the step stays the player's."
         player = self.panels['Trajectories']
         if player.message or not player.key: return
+        step = player.stage.step
         for name, panel in self.panels.items():
-            if not panel.message and name in FOLLOWS: FOLLOWS[name](panel, player.key, player.playback.task(player.key))
+            if panel.message or name not in FOLLOWS or names and name not in names: continue
+            FOLLOWS[name](panel, player.key, player.playback.task(player.key))
+            panel.stage.step = player.stage.step = step
 
 # %% ../../nbs/98_workbench.ipynb #n005
 def follow_reward(panel: RewardExplorer, key: Key, task: Any) -> None:
@@ -80,6 +83,5 @@ def follow_relabel(panel: RelabelInspector, key: Key, task: Any) -> None:
 def follow_talk(panel: TalkToAgent, key: Key, task: Any) -> None:
     "Ask the agent what the episode asks, from where it starts."
     panel.say(scan=task.scan, start=panel.talk.world.index[task.start], heading=task.heading, text=task.text, there=None)
-    panel.house.value, panel.text.value = task.scan, task.text
 
 FOLLOWS: dict[str, Callable[[Any, Key, Any], None]] = {'Reward': follow_reward, 'Relabelling': follow_relabel, 'Talk': follow_talk}
