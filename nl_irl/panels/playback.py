@@ -85,10 +85,12 @@ def scored(bench: Benchmark, table: pd.DataFrame) -> pd.DataFrame:
     "`table` with moves and SCORES, which are nan where an episode is unknown or withholds its answer; a `ValueError` for a walk through a wall."
     known = {(split, e.task.id, e.task.scan): e for split, episodes in bench.splits.items() for e in episodes if e.path}
     found = [known.get(key) for key in zip(table.split, table.id, table.scan)]
-    paths = [bench.world.rows(ids) for ids in table.viewpoints]
-    for split, id, path in zip(table.split, table.id, paths):
-        try: headings_along(bench.world, path, 0.)
-        except ValueError as error: raise ValueError(f'{split}/{id}: {error}') from None
+    length, rows = [len(ids) for ids in table.viewpoints], bench.world.rows([v for ids in table.viewpoints for v in ids])
+    walk, paths = np.repeat(np.arange(len(table)), length), np.split(rows, np.cumsum(length)[:-1])[:len(table)]
+    wall = (walk[1:] == walk[:-1]) & ~(bench.world.neighbor[rows[:-1]] == rows[1:, None]).any(1)
+    for k in walk[1:][wall][:1]:
+        try: headings_along(bench.world, paths[k], 0.)
+        except ValueError as error: raise ValueError(f'{table.split.iloc[k]}/{table.id.iloc[k]}: {error}') from None
     table = table.assign(moves=[len(p) - 1 for p in paths], **dict.fromkeys(SCORES, np.nan)).reset_index(drop=True)
     told = [k for k, e in enumerate(found) if e]
     if told: table.loc[told, list(SCORES)] = score_rows(bench.world, [found[k] for k in told], *pad([paths[k] for k in told]))[list(SCORES)].to_numpy()
