@@ -89,6 +89,7 @@ class Learned:
         require(bool(found), f'{split} withholds its answers, so nothing can be told there of what is right')
         return found
 
+# %% ../nbs/63_learned.ipynb #s000
 def world_of(run: Run, data: Path | str | None = None) -> Benchmark:
     "The world that `run` learned in; a `ValueError` if it cannot be made, or is another by its checksum."
     given = run.config['parameters']

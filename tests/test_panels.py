@@ -166,7 +166,7 @@ def test_flags_are_saved_with_the_run_and_damaged_ones_are_refused(copied):
 def test_a_split_that_it_learned_from_is_named():
     explorer = RewardExplorer(AGENT)                                                        # a final run: it has learned from dev as well
     assert explorer.picker.split.value == 'val_unseen' and explorer.found.learned_from('dev_unseen')
-    assert RelabelInspector(AGENT, count=2).split.value.startswith('val')
+    assert RelabelInspector(AGENT, count=2).walks.split.value.startswith('val')
     explorer.measurement.count = 4
     explorer.text.value = 'go to the kitchen'
     explorer.when.index = 0
@@ -177,7 +177,7 @@ def test_a_split_that_it_learned_from_is_named():
 
 def test_relabels_of_another_split_are_shown(untrained):
     inspector = RelabelInspector(untrained, split='val_unseen', count=1)
-    inspector.split.value = 'dev_unseen'
+    inspector.walks.split.value = 'dev_unseen'
     assert inspector.stage.episode['title'].startswith('Asked: dev_unseen') and inspector.sentences.task.id.startswith('dev_unseen')
 
 

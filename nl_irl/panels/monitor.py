@@ -31,17 +31,13 @@ GROUPS = {
     'share that is right': lambda name: name.startswith(('accepted/', 'told_')) or name == 'agreement' or 'accuracy' in name,
     'success': lambda name: name.endswith('SR')}
 
+# %% ../../nbs/97_monitor.ipynb #s000
 class Watch:
     "The run in `folder`: what it has logged so far, whether somebody writes it, and how to stop it or go on with it."
     def __init__(self, folder: Path | str): self.run, self.started = Run.open(folder), None
 
     @property
     def folder(self) -> Path: return self.run.folder
-
-    @property
-    def log(self) -> Path:
-        "What a resumed run says."
-        return self.folder/'resume.log'
 
     @property
     def writer(self) -> tuple[int, str] | None:
@@ -58,13 +54,7 @@ class Watch:
     def failure(self) -> str:
         "The last words of a run that was resumed here and ended before its time; '' if there is none."
         if self.started is None or not self.started.poll(): return ''
-        return self.log.read_text(errors='replace').strip().rpartition('\n')[2][-300:]
-
-    def metrics(self) -> pd.DataFrame: return self.run.metrics()
-
-    def stages(self) -> pd.DataFrame:
-        "What has been timed so far: what, wall_s, cpu_s."
-        return read_lines(self.folder/'timings.jsonl')
+        return (self.folder/'resume.log').read_text(errors='replace').strip().rpartition('\n')[2][-300:]
 
     def stop(self) -> str:
         "Interrupt it as Ctrl-C does, so that it leaves a snapshot; what was done, in words. A `ValueError` if nobody here carries it out."
@@ -78,9 +68,9 @@ class Watch:
     def resume(self) -> str:
         "Go on with it in a process of its own (`nl-irl resume`), which outlives the notebook; what was done, in words. A `ValueError` unless it was cut off."
         require(self.state == 'cut off', f'{self.folder}: is {self.state}')
-        with open(self.log, 'wb') as file:
+        with open(self.folder/'resume.log', 'wb') as file:
             self.started = subprocess.Popen([Path(sys.executable).parent/'nl-irl', 'resume', self.folder], stdout=file, stderr=file, start_new_session=True)
-        return f'goes on in process {self.started.pid}; what it says: {self.log}'
+        return f'goes on in process {self.started.pid}; what it says: {self.folder}/resume.log'
 
 # %% ../../nbs/97_monitor.ipynb #n007
 class Curves(widgets.Box):
@@ -140,7 +130,7 @@ class RunMonitor(Panel):
         sizes = [f.stat().st_size if f.exists() else 0 for f in (self.watch.folder/'metrics.jsonl', self.watch.folder/'timings.jsonl')]
         now = self.watch.state, *sizes, self.watch.failure
         if now == self.seen: return
-        state, metrics, timed = now[0], self.watch.metrics(), self.watch.stages()
+        state, metrics, timed = now[0], self.watch.run.metrics(), read_lines(self.watch.folder/'timings.jsonl')
         self.stopping.disabled, self.resuming.disabled = state != 'running', state != 'cut off'
         spent = '; '.join(f'{name} {cpu:.0f} CPU-s' for name, cpu in (timed.groupby('what', sort=False).cpu_s.sum().items() if len(timed) else ()))
         self.state.value = f'{self.watch.folder}: {state}, {len(metrics):,} lines logged' + (f'; {spent}' if spent else '')

@@ -180,10 +180,8 @@ class TrajectoryPlayer(Panel):
     def save(self, kind: str, folder: Path | str = '.') -> Path | None:
         "Write this episode into `folder` as 'png', 'gif', 'mp4' or 'html' (`save_episode`); None where that failed, with the reason in the panel."
         if not self.key: return None
-        path, self.said.value = Path(folder)/f'{self.key[1]}.{kind}', 'drawing ...'
-        try:
-            require(Path(self.key[1]).name == self.key[1], f'{self.key[1]!r} cannot be the name of a file: save it with save_episode')
-            save_episode(self.playback, self.stage.episode, path, step=self.stage.step)
+        path, self.said.value = Path(folder)/f'{Path(self.key[1]).name}.{kind}', 'drawing ...'
+        try: save_episode(self.playback, self.stage.episode, path, step=self.stage.step)
         except (ValueError, OSError) as error: self.said.value, path = str(error), None
         else: self.said.value = f'saved {path}; TrajectoryPlayer(..., {self.link}) shows it again'
         return path

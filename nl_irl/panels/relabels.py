@@ -33,7 +33,7 @@ from ..worlds.tables import distance_between, headings_along
 
 # %% auto #0
 __all__ = ['VERDICT', 'batch_along', 'latents', 'flat', 'Said', 'sentences_for', 'between', 'Judgements', 'accepted', 'Relabels',
-           'walked', 'scatter', 'LatentMap', 'Sentences', 'Neighbours', 'RelabelInspector']
+           'walked', 'scatter', 'LatentMap', 'Sentences', 'Neighbours', 'WalkList', 'RelabelInspector']
 
 # %% ../../nbs/96_relabels.ipynb #n004
 def batch_along(found: Learned, paths: list[np.ndarray], tasks: list[Task], *, words: bool = False) -> Batch:
@@ -253,6 +253,29 @@ class Neighbours(widgets.VBox):
         self.told.value = f'<ol style="margin:0" start="0">{"".join(f"<li>{escape(t)}</li>" for t in lines)}</ol>' if lines else ''
 
 # %% ../../nbs/96_relabels.ipynb #n017
+class WalkList(widgets.VBox):
+    "The walks of one of `splits`, the failures or all; `walk` is the one that is chosen."
+    def __init__(self, splits: list[str], split: str):
+        self.split, self.failed = choice('Split', splits, value=split or splits[0]), widgets.Checkbox(True, description='failures only', indent=False)
+        self.list = widgets.Select(rows=6, layout=widgets.Layout(width='auto'))
+        super().__init__([widgets.Box([self.split, self.failed], layout=widgets.Layout(**ROW)), self.list])
+
+    @property
+    def walk(self) -> int: return self.list.value[1]
+
+    def offer(self, r: Relabels) -> None:
+        "List the walks of `r`, and choose the first."
+        listed = [k for k, good in enumerate(r.success) if not (self.failed.value and good)] or list(range(len(r.paths)))
+        name = lambda k: f'{"✗✓"[int(r.success[k])]} {r.episodes[k].task.id}   {r.episodes[k].task.text[:140]}'
+        self.list.options = [(name(k), (self.split.value, k)) for k in listed]
+        self.list.index = 0
+
+    def go(self, walk: int) -> None:
+        "Choose `walk`, whether or not it is listed."
+        if walk not in [k for _, (_, k) in self.list.options]: self.failed.value = False
+        self.list.value = self.split.value, walk
+
+# %% ../../nbs/96_relabels.ipynb #s000
 class RelabelInspector(Panel):
     """See what the goal generator of a run says of what its policy did, and accept or reject it as a demonstration.
 
@@ -263,44 +286,28 @@ class RelabelInspector(Panel):
         for name in ('policy', 'generator'): self.found.network(name)
         splits = [name for name in self.found.splits if name != 'train']
         require(split in ('', *splits), f'no split {split!r} with answers; there are {", ".join(splits)}')
-        self.split, self.failed = choice('Split', splits, value=split or splits[0]), widgets.Checkbox(True, description='failures only', indent=False)
-        self.list, self.stage, self.count = widgets.Select(rows=6, layout=widgets.Layout(width='auto')), Stage(), count
-        self.sentences, self.neighbours, self.map = Sentences(Judgements(self.found.run.folder)), Neighbours(), LatentMap(self.go)
-        self.children = [widgets.Box([self.split, self.failed], layout=widgets.Layout(**ROW)), self.list, self.stage, self.sentences, self.neighbours, self.map]
-        for control, act in ((self.split, self.load), (self.failed, self.offer), (self.list, self.show)): control.observe(lambda _, act=act: act(), 'value')
+        self.walks, self.stage, self.count = WalkList(splits, split), Stage(), count
+        self.sentences, self.neighbours, self.map = Sentences(Judgements(self.found.run.folder)), Neighbours(), LatentMap(self.walks.go)
+        self.children = [self.walks, self.stage, self.sentences, self.neighbours, self.map]
+        offer = lambda: self.walks.offer(self.relabels)
+        for control, act in ((self.walks.split, self.load), (self.walks.failed, offer), (self.walks.list, self.show)):
+            control.observe(lambda _, act=act: act(), 'value')
         self.load()
 
     def load(self) -> None:
         "Walk the episodes of the split."
-        self.relabels = Relabels(self.found, self.split.value, count=self.count)
+        self.relabels = Relabels(self.found, self.walks.split.value, count=self.count)
         self.map.show(self.relabels)
-        self.offer()
-
-    def offer(self) -> None:
-        "List the walks."
-        r = self.relabels
-        listed = [k for k, good in enumerate(r.success) if not (self.failed.value and good)] or list(range(len(r.paths)))
-        name = lambda k: f'{"✗✓"[int(r.success[k])]} {r.episodes[k].task.id}   {r.episodes[k].task.text[:140]}'
-        self.list.options = [(name(k), (self.split.value, k)) for k in listed]
-        self.list.index = 0
-
-    @property
-    def walk(self) -> int:
-        "The walk that is chosen."
-        return self.list.value[1]
-
-    def go(self, walk: int) -> None:
-        "Show `walk`, whether or not it is listed."
-        if walk not in [k for _, (_, k) in self.list.options]: self.failed.value = False
-        self.list.value = self.split.value, walk
+        self.walks.offer(self.relabels)
 
     def show(self) -> None:
         "Show the chosen walk, and what is said of it."
-        if self.list.value is None: return
-        shown, task = walked(self.relabels, self.walk), self.relabels.episodes[self.walk].task
+        if self.walks.list.value is None: return
+        walk = self.walks.walk
+        shown, task, path = walked(self.relabels, walk), self.relabels.episodes[walk].task, self.relabels.paths[walk]
         with self.stage.hold_sync():
-            self.stage.step, self.stage.picked = len(self.relabels.paths[self.walk]) - 1, -1
+            self.stage.step, self.stage.picked = len(path) - 1, -1
             if self.stage.scene.get('name') != task.scan: self.stage.scene = scene_in(self.found, task.scan)
             self.stage.episode = shown
-        self.sentences.show(task, self.relabels.ids(self.walk), sentences_for(self.found, task, self.relabels.paths[self.walk]))
-        self.neighbours.show(self.relabels, self.walk)
+        self.sentences.show(task, self.relabels.ids(walk), sentences_for(self.found, task, path))
+        self.neighbours.show(self.relabels, walk)

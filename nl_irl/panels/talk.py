@@ -24,7 +24,7 @@ from ..types import require
 from ..worlds.tables import shortest_path
 
 # %% auto #0
-__all__ = ['Conversation', 'walks_of', 'conversed', 'why_not', 'told', 'TalkToAgent']
+__all__ = ['Conversation', 'walks_of', 'conversed', 'why_not', 'told', 'Questions', 'TalkToAgent']
 
 # %% ../../nbs/95_talk.ipynb #n003
 class Conversation:
@@ -57,6 +57,11 @@ class Conversation:
         for name, value in changed.items(): setattr(self, name, value)
         self.answer = ask(self.found, self.scan, self.world.ids[self.start], self.text, heading=self.heading)
         return self.answer
+
+    @property
+    def facing(self) -> int:
+        "The heading in degrees, as near as a slider of 15 degrees can show it."
+        return round(np.degrees(self.heading) / 15) * 15 % 360
 
     @property
     def yours(self) -> np.ndarray:
@@ -114,6 +119,23 @@ def told(talk: Conversation) -> list[str]:
     return said + [why_not(talk)]
 
 # %% ../../nbs/95_talk.ipynb #n012
+class Questions(widgets.VBox):
+    "What can be asked of `talk`: sentence, house, heading, what a click does, and which colours the map has."
+    def __init__(self, talk: Conversation):
+        self.text = widgets.Text(talk.text, placeholder='tell the agent where to go', layout=widgets.Layout(flex='1 1 420px'))
+        self.house = choice('House', list(talk.world.scans), value=talk.scan)
+        heats = HEATS if 'reward' in talk.found.networks else ('none',)
+        self.heat = widgets.ToggleButtons(options=heats, description='Colours', style={'button_width': '72px'})
+        self.click = widgets.ToggleButtons(options=['start here', 'why not there?'], description='A click:', style={'button_width': '125px'})
+        self.turn = widgets.IntSlider(talk.facing, 0, 345, 15, description='Facing (°)', continuous_update=True)
+        rows = [self.text, self.house], [self.click, self.heat, self.turn]
+        super().__init__([widgets.Box(row, layout=widgets.Layout(**ROW)) for row in rows])
+
+    def show(self, talk: Conversation) -> None:
+        "Show what is asked."
+        self.house.value, self.text.value, self.turn.value = talk.scan, talk.text, talk.facing
+
+# %% ../../nbs/95_talk.ipynb #s000
 class TalkToAgent(Panel):
     """Tell the agent of a run anything, in any house of its world, and see what it makes of it while you type.
 
@@ -124,24 +146,15 @@ class TalkToAgent(Panel):
               text: str = '') -> None:
         found = run if isinstance(run, Learned) else open_run(run if isinstance(run, Run) else Run.open(run), data)
         self.talk, self.stage, self.said = Conversation(found, scan=house, start=start, heading=heading, text=text), Stage(), widgets.HTML()
-        self.text = widgets.Text(self.talk.text, placeholder='tell the agent where to go', layout=widgets.Layout(flex='1 1 420px'))
-        self.house = choice('House', list(found.bench.world.scans), value=self.talk.scan)
-        self.heat = widgets.ToggleButtons(options=HEATS if 'reward' in found.networks else ('none',), description='Colours', style={'button_width': '72px'})
-        self.click = widgets.ToggleButtons(options=['start here', 'why not there?'], description='A click:', style={'button_width': '125px'})
-        self.turn = widgets.IntSlider(self.facing, 0, 345, 15, description='Facing (°)', continuous_update=True)
-        rows = [self.text, self.house], [self.click, self.heat, self.turn]
-        self.children = [*(widgets.Box(row, layout=widgets.Layout(**ROW)) for row in rows), self.said, self.stage]
+        self.asked = asked = Questions(self.talk)
+        self.text, self.house, self.heat, self.click, self.turn = asked.text, asked.house, asked.heat, asked.click, asked.turn
+        self.children = [asked, self.said, self.stage]
         self.text.observe(lambda c: c.new != self.talk.text and self.say(text=c.new), 'value')
         self.house.observe(lambda c: c.new != self.talk.scan and self.say(scan=c.new), 'value')
-        self.turn.observe(lambda c: c.new != self.facing and self.say(heading=float(np.radians(c.new))), 'value')
+        self.turn.observe(lambda c: c.new != self.talk.facing and self.say(heading=float(np.radians(c.new))), 'value')
         self.heat.observe(lambda _: self.warm(), 'value')
         self.stage.observe(lambda c: self.pick(c.new), 'picked')
         self.say()
-
-    @property
-    def facing(self) -> int:
-        "The heading in degrees, as near as the slider can show it."
-        return round(np.degrees(self.talk.heading) / 15) * 15 % 360
 
     def say(self, **changed: Any) -> None:
         "Ask with what has `changed`, and show the answer, or why there is none. Who sets out from elsewhere begins at the first step."
@@ -153,7 +166,7 @@ class TalkToAgent(Panel):
             self.stage.focus = min(self.stage.focus, len(shown['walks']) - 1)
             if self.stage.scene.get('name') != self.talk.scan: self.stage.scene = scene_in(self.talk.found, self.talk.scan)
             self.stage.episode = shown
-        self.house.value, self.text.value, self.turn.value = self.talk.scan, self.talk.text, self.facing
+        self.asked.show(self.talk)
         self.warm()
         self.tell(*told(self.talk))
 

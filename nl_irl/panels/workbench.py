@@ -75,10 +75,10 @@ def follow_reward(panel: RewardExplorer, key: Key, task: Any) -> None:
 
 def follow_relabel(panel: RelabelInspector, key: Key, task: Any) -> None:
     "Show the episode in the relabel inspector, if it is among the walks there."
-    if key[0] not in panel.split.options: return
-    panel.split.value = key[0]
+    if key[0] not in panel.walks.split.options: return
+    panel.walks.split.value = key[0]
     walk = next((k for k, e in enumerate(panel.relabels.episodes) if e.task.id == key[1]), None)
-    if walk is not None: panel.go(walk)
+    if walk is not None: panel.walks.go(walk)
 
 def follow_talk(panel: TalkToAgent, key: Key, task: Any) -> None:
     "Ask the agent what the episode asks, from where it starts."

@@ -3,44 +3,35 @@
 Each opens the run anew, with its world from the cache, as a user's cell does; what a browser draws afterwards is not in it. Then one step of the player, from
 the key to the second frame that the browser shows, beside drawing the same step with matplotlib.
 """
-import dataclasses
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 
-from nl_irl.benchmarks import load_benchmark, settings
-from nl_irl.learned import keep
-from nl_irl.models.generator import GeneratorConfig, GoalGenerator
-from nl_irl.models.policy import Policy, PolicyConfig
-from nl_irl.models.reward import RouteReward
+from nl_irl.learned import keep, open_run
 from nl_irl.panels import RelabelInspector, RewardExplorer, RunMonitor, TalkToAgent, TrajectoryPlayer, Workbench
 from nl_irl.panels.playback import Playback, select, shown
 from nl_irl.panels.stage import save_page
 from nl_irl.plots.frames import draw_step, pixels
-from nl_irl.runs import Recording, finish
-from nl_irl.text import build_vocabulary
+from nl_irl.runs import Recording, Run, finish
 
+AGENT = Path(__file__).parents[2]/'nbs'/'tutorials'/'agent'
 WALKS = 10_000
 
 
 @pytest.fixture(scope='module')
 def large(tmp_path_factory):
-    "A run on demo houses whose agent has walked 10,000 demonstrations, with networks of demo size that have learned nothing."
-    torch.manual_seed(0)
-    bench, chosen = load_benchmark('houses', preset='demo'), settings('houses', 'demo')
-    walked = bench.splits['train'][:WALKS]
-    vocabulary = build_vocabulary(e.task.text for e in walked)
-    sizes = dict(words=len(vocabulary), labels=len(bench.world.labels))
-    goals = GoalGenerator(GeneratorConfig(**sizes, **chosen.generator))
-    goals.know(bench.world.labels, vocabulary)
-    run = Recording.create(tmp_path_factory.mktemp('runs')/'large', {'world': 'houses', 'preset': 'demo'}, settings=dataclasses.asdict(chosen))
+    "A run of the agent that comes along, in whose table of trajectories stand 10,000 demonstrations."
+    agent = open_run(Run.open(AGENT))
+    walked = agent.bench.splits['train'][:WALKS]
+    run = Recording.create(tmp_path_factory.mktemp('runs')/'large', agent.run.config['parameters'], settings=agent.run.config['settings'])
     for step in range(200): run.log(step, loss=1 / (1 + step))
-    keep(run, vocabulary, policy=Policy(PolicyConfig(**sizes, **chosen.policy)), reward=RouteReward(PolicyConfig(**sizes, **chosen.reward)), generator=goals)
+    keep(run, agent.vocabulary, **agent.networks)
     run.write_table('trajectories', pd.DataFrame([dict(
         agent='demonstrator', split='train', id=e.task.id, scan=e.task.scan, instruction=e.task.text, viewpoints=list(e.path),
         entropy=[.5] * len(e.path), probabilities=[[.2] * 5] * len(e.path), attention=[[.1] * 10] * len(e.path)) for e in walked]))
+    assert len(walked) == WALKS
     return finish(run).folder
 
 
