@@ -68,20 +68,31 @@ def jupyter(root: Path, home: Path, theme: str):
         except subprocess.TimeoutExpired: os.killpg(server.pid, signal.SIGKILL)
 
 
+def lab_page(browser, address: str, notebook: str, errors: list[str], *, seconds: int):
+    "A page of JupyterLab with `notebook`, whose kernel is idle; what goes wrong in it is added to `errors`."
+    page = browser.new_page(viewport={'width': 1280, 'height': 1400})
+    page.set_default_timeout(1000 * seconds)
+    page.on('pageerror', lambda e: errors.append(str(e)))
+    page.goto(f'{address}/lab/tree/{notebook}?reset')
+    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+    return page
+
+
+def run_cells(page) -> None:
+    "Run all cells, again until a cell runs: a kernel says that it is idle before it listens."
+    for _ in range(15):
+        page.click('.lm-MenuBar-itemLabel:text-is("Run")')
+        page.click('.lm-Menu-itemLabel:text-is("Run All Cells")')
+        page.wait_for_timeout(3000)
+        if page.locator('.jp-CodeCell .jp-InputPrompt').first.inner_text().strip(' []:'): return
+
+
 def opened(browser, address: str, source: str, root: Path, errors: list[str]):
     "A page of JupyterLab on a notebook with the one cell `source`, which is running."
     kernel = {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}
     nbformat.write(new_notebook(cells=[new_code_cell(source)], metadata={'kernelspec': kernel}), root/'panels.ipynb')
-    page = browser.new_page(viewport={'width': 1280, 'height': 1400})
-    page.set_default_timeout(90_000)
-    page.on('pageerror', lambda e: errors.append(str(e)))
-    page.goto(f'{address}/lab/tree/panels.ipynb?reset')
-    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
-    for _ in range(15):                                                                             # the kernel says that it is idle before it listens
-        page.click('.jp-Cell .cm-content')
-        page.keyboard.press('Control+Enter')
-        page.wait_for_timeout(2000)
-        if page.locator('.jp-InputPrompt').first.inner_text().strip(' []:'): break
+    page = lab_page(browser, address, 'panels.ipynb', errors, seconds=90)
+    run_cells(page)
     return page
 
 
@@ -170,16 +181,8 @@ def test_the_workbench_is_driven_in_jupyterlab(browser, copied, tmp_path):
 def test_the_tour_runs_and_its_agent_answers(browser, tmp_path):
     root, errors, text = Path(shutil.copytree(TUTORIALS, tmp_path/'root')), [], 'go to the kitchen'
     with jupyter(root, tmp_path/'home', 'JupyterLab Light') as address:
-        page = browser.new_page(viewport={'width': 1280, 'height': 1400})
-        page.set_default_timeout(180_000)
-        page.on('pageerror', lambda e: errors.append(str(e)))
-        page.goto(f'{address}/lab/tree/tour.ipynb?reset')
-        page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
-        for _ in range(15):                                                                          # the kernel says that it is idle before it listens
-            page.click('.lm-MenuBar-itemLabel:has-text("Run")')
-            page.click('.lm-Menu-itemLabel:text-is("Run All Cells")')
-            page.wait_for_timeout(3000)
-            if page.locator('.jp-CodeCell .jp-InputPrompt').first.inner_text().strip(' []:'): break
+        page = lab_page(browser, address, 'tour.ipynb', errors, seconds=180)
+        run_cells(page)
         page.wait_for_function("document.querySelectorAll('.nl-stage').length === 2")                # both workbenches stand there
         assert not page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]:has-text("Traceback")').count()
         bench = page.locator('.jp-OutputArea-output:has(.nl-stage)').last
