@@ -140,7 +140,7 @@ class Judging:
     def __init__(self, policy: Policy, env: Environment, config: AdversarialConfig):
         self.policy, self.env, self.config = policy, env, config
         self.base = copy.deepcopy(policy).requires_grad_(False) if config.warm else None
-        self.judge = Discriminator(starting_from(policy, config.warm), config.form)
+        self.judge = Discriminator(starting_from(policy, config.warm), config.form).to(env.device)
         self.descent = Descent(self.judge.parameters(), replace(config, rate=config.judge_rate))
 
     def learn(self, walks: Walks, kind: Tensor, weight: Tensor) -> dict[str, float]:

@@ -91,10 +91,12 @@ class Environment:
     """The tables of `world` on `device`, and how a batch of agents moves in them.
 
     `far`, `lookahead` and `objects` are the switches of what agents see. `features`: (viewpoint, 12, dim), shown beside the objects; a table that is mapped
-    into memory stays so on the CPU, and other devices take a copy.
+    into memory stays so on the CPU, and other devices take a copy. A `ValueError` if torch reaches no GPU and is to use one.
     """
     def __init__(self, world: World, *, device: torch.device | str = 'cpu', far: bool = False, objects: bool = True,
                  lookahead: bool = False, top: int = 16, features: np.ndarray | None = None):
+        there = torch.device(device).type != 'cuda' or torch.cuda.is_available()
+        require(there, f'device {device}: torch {torch.__version__} finds no GPU; nl-irl doctor says what there is, or choose cpu')
         label, weight = panorama(world, far=far, top=top)
         put = lambda x: torch.as_tensor(np.ascontiguousarray(x), device=device)
         self.world, self.device, self.far = world, torch.device(device), far
