@@ -4,10 +4,11 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do $$p -c $(FITS) 2>/dev/null && { echo $$p; break; }; done)
 FITS = 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
 TORCH_INDEX ?=
+EXTRAS ?= dev
 
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/ready
+READY := $(VENV)/ready-$(EXTRAS)
 TOUR := nbs/tutorials/tour.ipynb
 
 ifeq ($(origin NL_IRL_DATA),undefined)
@@ -26,7 +27,7 @@ help:
 	@echo 'make bench   speed measurements'
 	@echo 'make readme  README.md from nbs/index.ipynb      make hooks   git hooks      make doctor  what is installed and found'
 	@echo 'make clean   remove .venv and what tests leave (runs/ stays)'
-	@echo 'Options: PYTHON=python3.12  TORCH_INDEX=https://download.pytorch.org/whl/cpu  NL_IRL_DATA=folder'
+	@echo 'Options: PYTHON=python3.12  TORCH_INDEX=https://download.pytorch.org/whl/cpu  NL_IRL_DATA=folder  EXTRAS=dev,ray (sweeps on a cluster)'
 
 setup: $(READY)
 
@@ -37,7 +38,7 @@ $(READY): settings.ini constraints.txt pyproject.toml setup.py
 	  echo 'No virtual environment could be made with $(PYTHON): on Debian and Ubuntu, apt-get install python3-venv' >&2; exit 1; }
 	@echo 'Installing into $(VENV): once, some minutes, about 2 GB with a CPU build of torch'
 	@test -z "$(TORCH_INDEX)" || $(BIN)/pip install --disable-pip-version-check --no-deps --index-url $(TORCH_INDEX) "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $(READY)
 
 demo: $(READY)
