@@ -12,6 +12,8 @@ from importlib import resources
 from pathlib import Path
 import tomllib
 
+import numpy as np
+
 from .adversarial import AdversarialConfig
 from .imitation import ImitationConfig
 from .models.landmarks import LandmarkConfig
@@ -25,7 +27,7 @@ from .worlds.r2r import episodes as r2r_episodes, load_r2r
 from .worlds.tables import World
 
 # %% auto #0
-__all__ = ['WORLDS', 'Benchmark', 'load_houses', 'load_rooms', 'load_benchmark', 'Settings', 'settings']
+__all__ = ['WORLDS', 'Benchmark', 'load_houses', 'load_rooms', 'load_benchmark', 'demonstrated', 'Settings', 'settings']
 
 # %% ../nbs/57_benchmarks.ipynb #c003
 @dataclass(frozen=True)
@@ -70,6 +72,14 @@ def load_benchmark(world: str, *, preset: str, data: Path | str | None = None, e
     "The world named `world` with its splits; a `ValueError` names those that there are."
     require(world in WORLDS, f'no world is named {world!r}; there are {sorted(WORLDS)}')
     return WORLDS[world](preset, data, episodes)
+
+# %% ../nbs/57_benchmarks.ipynb #c010
+def demonstrated(bench: Benchmark, *, share: float = 1., seed: int = 0, final: bool = False) -> list[Episode]:
+    "What an experiment learns from: train, and with `final` the development splits; of a `share` of their paths, at least one, drawn with `seed`."
+    every = sum(map(list, bench.named('dev').values()), list(bench.splits['train'])) if final else list(bench.splits['train'])
+    paths = np.unique([e.path_id for e in every])
+    kept = set(np.random.default_rng([seed, 9]).permutation(paths)[:max(round(share * len(paths)), 1)])
+    return [e for e in every if e.path_id in kept]
 
 # %% ../nbs/57_benchmarks.ipynb #c008
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 # %% auto #0
 __all__ = ['app', 'COLUMNS', 'Split', 'Data', 'Official', 'show_version', 'about', 'join_pairs', 'parse_parameters',
-           'print_scores', 'print_files', 'show', 'run', 'resume', 'standings', 'sweep_command', 'report_command',
-           'paths_of', 'submit', 'score', 'print_numbers', 'reward_command', 'generator_command', 'answer_facts',
-           'ask_command', 'pack_command', 'data_command', 'requirement_facts', 'optional_facts', 'doctor', 'refusal',
-           'main']
+           'print_scores', 'print_files', 'show', 'run', 'resume', 'standings', 'sweep_command', 'adapt_command',
+           'report_command', 'paths_of', 'submit', 'score', 'print_numbers', 'reward_command', 'generator_command',
+           'answer_facts', 'ask_command', 'pack_command', 'data_command', 'requirement_facts', 'optional_facts',
+           'doctor', 'refusal', 'main']
 
 # %% ../nbs/80_cli.ipynb #c003
 def show_version(wanted: bool) -> None:
@@ -47,6 +47,7 @@ def about(version: Annotated[bool, typer.Option('--version', help='Print the ver
     nl-irl report runs/imitation runs/b            both on one page
     nl-irl reward runs/method --split dev_unseen   how well its reward tells right from wrong
     nl-irl generator runs/method --split dev_seen  whether what its goal generator says is true
+    nl-irl adapt runs/method                       let it explore unseen houses, and learn from that
     nl-irl doctor                                  what is installed, found and missing
 
     Each command has its own help with examples: nl-irl run --help
@@ -199,6 +200,28 @@ def sweep_command(file: Annotated[Path, typer.Argument(metavar='FILE', help='A s
     for cell, s in zip(cells, found):
         if s.state == 'failed': print(f'{cell.folder} failed:\n{s.note}\n')
     if any(s.state == 'failed' for s in found): raise typer.Exit(1)
+
+# %% ../nbs/80_cli.ipynb #c025
+@app.command('adapt')
+def adapt_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A finished run of the method.')],
+                  house: Annotated[str, typer.Option(metavar='HOUSE', help='One unseen house; or each: a copy of the agent for each of them.',
+                                                     show_default='all of them together')] = 'together',
+                  parameter: Annotated[list[str], typer.Option('-p', '--parameter', metavar='NAME VALUE', help='Of the experiment adaptation.')] = [],    # noqa: B006
+                  out: Annotated[str, typer.Option(metavar='FOLDER', help='The run folder.', show_default='runs/adapted')] = '') -> None:
+    """Let an agent explore houses that it has never seen, say what it did there, and learn from that; judged before and after.
+
+    \b
+    nl-irl adapt runs/method
+    nl-irl adapt runs/method --house house054 --out runs/at_home
+    nl-irl adapt runs/method -p labels permuted --out runs/permuted        a control: the same sentences, permuted
+
+    No instruction and no path of an evaluation is learned from. The agent as it is afterwards is kept, for panels and nl-irl ask; of several copies none is.
+    """
+    from nl_irl.adaptation import AdaptationConfig
+    from nl_irl.experiment import run_experiment
+    sizes = {name: getattr(AdaptationConfig(), name) for name in ('walks', 'explorer_updates', 'updates', 'reward_updates')}
+    given = sizes | parse_parameters('adaptation', parameter) | {'run': str(run), 'houses': house}
+    show(run_experiment('adaptation', given, out or 'runs/adapted'))
 
 # %% ../nbs/80_cli.ipynb #c011
 @app.command('report')

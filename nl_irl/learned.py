@@ -100,14 +100,14 @@ def world_of(run: Run, data: Path | str | None = None) -> Benchmark:
     require(known in (None, found), f'{run.folder}: {other}; give the data that it was made of')
     return bench
 
-def open_run(run: Run, data: Path | str | None = None) -> Learned:
-    "All that `run` keeps, in its world; data: the folder of Room-to-Room. A `ValueError` if it has no settings, or as `world_of` and `load` say."
+def open_run(run: Run, data: Path | str | None = None, *, device: torch.device | str = 'cpu') -> Learned:
+    "All that `run` keeps, in its world, on `device`; data: the folder of Room-to-Room. A `ValueError` if it has no settings, or as `world_of` and `load` say."
     bench, given = world_of(run, data), run.config['parameters']
     found = {name: load(run, name) for name in NETWORKS if name in run.checkpoints()}
     require(bool(found), f'{run.folder}: keeps no networks that can be opened; run it again with this version')
     require('settings' in run.config, f'{run.folder}: config.json holds no settings, which tell how far its agent walks; give them to Recording.create')
-    env = Environment(bench.world, far=given.get('far', False), lookahead=given.get('lookahead', False), objects=given.get('objects', True))
-    return Learned(run, bench, env, next(iter(found.values()))[1], {name: network for name, (network, _) in found.items()})
+    env = Environment(bench.world, device=device, far=given.get('far', False), lookahead=given.get('lookahead', False), objects=given.get('objects', True))
+    return Learned(run, bench, env, next(iter(found.values()))[1], {name: network.to(device) for name, (network, _) in found.items()})
 
 # %% ../nbs/63_learned.ipynb #c008
 def checker(bench: Benchmark) -> Truth | None:
