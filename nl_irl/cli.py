@@ -159,6 +159,7 @@ def standings(cells: Sequence[tuple[Cell, Standing]], workers: int, most: int = 
     if len(told) > most: table.add_row(f'and {len(told) - most} more', '', '', '')
     return table
 
+# %% ../nbs/80_cli.ipynb #s000
 @app.command('sweep')
 def sweep_command(file: Annotated[Path, typer.Argument(metavar='FILE', help='A sweep, in YAML.')],
                   engine: Annotated[str, typer.Option(metavar='local|ray', help='Processes of this machine, or a Ray cluster (RAY_ADDRESS).')] = 'local',
