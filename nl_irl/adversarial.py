@@ -154,10 +154,14 @@ class Judging:
         if learns: told['judge_gradient'] = self.descent.step({'the discriminator loss': loss})
         return told | {'judge_learns': float(learns)}
 
+    def pay(self, walks: Walks, kind: Tensor, alpha: float) -> Tensor:
+        "(batch, time) rewards of the actions taken, with the prior's share at temperature `alpha`; kind: (batch,), for those that pay by it (`68_baselines`)."
+        return walks.of(self.judge.rewards(walks, alpha=alpha, bound=self.config.bound))
+
     def mean_reward(self, batch: Batch) -> Tensor:
         "(batch,) mean reward of the steps of each walk, on the CPU."
         walks = watch(self.env, batch, self.base)
-        reward = walks.of(self.judge.rewards(walks, alpha=self.config.alpha, bound=self.config.bound))
+        reward = self.pay(walks, torch.full((len(batch.target),), COMMANDED, device=self.env.device), self.config.alpha)
         return ((reward * walks.active).sum(1) / walks.active.sum(1).clamp(min=1)).cpu()
 
     def state_dict(self) -> dict[str, Any]:
@@ -175,17 +179,17 @@ class Adversarial:
     """Adversarial learning of a reward and of `policy`, in place, from demonstrations `data`: AIRL (Fu, Luo and Levine 2018) or GAIL (Ho and Ermon 2016).
 
     relabel: says what walks did, as a goal generator does.  rephrase: says demonstrations in other words. None goes without; their randomness is their own.
-    rng: draws batches, and walks from the buffer.  generator: draws actions.
+    judging: None judges by a discriminator of the settings' form.  rng: draws batches, and walks from the buffer.  generator: draws actions.
     """
     def __init__(self, policy: Policy, env: Environment, data: Batch, config: AdversarialConfig, *, rng: np.random.Generator, generator: torch.Generator,
-                 relabel: Label | None = None, rephrase: Label | None = None):
+                 relabel: Label | None = None, rephrase: Label | None = None, judging: Judging | None = None):
         require(len(data.tokens) > 0, 'there is no demonstration to learn from')
         silent = (~data.tokens.ne(0).flatten(1).any(1)).nonzero().flatten().tolist()
         require(not silent, f'demonstrations need words, those in rows {silent[:5]} have none')
         self.env, self.config, self.updates, self.rng, self.generator = env, config, 0, rng, generator
         self.batches = ByHouse(env.world, data, houses=config.houses, each=config.each, rng=rng)
         self.experience = Experience(policy, env, data, config, relabel=relabel, rephrase=rephrase, rng=rng, generator=generator)
-        self.judging = Judging(policy, env, config)
+        self.judging = judging or Judging(policy, env, config)
         self.actor = (SoftActorCritic(policy, config, warm=config.warm) if config.improvement == 'sac' else
                       TreeImprovement(policy, env, config, moves=config.moves))
 
@@ -197,11 +201,11 @@ class Adversarial:
         kind, weight, walks = kind.to(self.env.device), weight.to(self.env.device), watch(self.env, mixed, self.judging.base)
         told |= self.judging.learn(walks, kind, weight)
         self.updates += 1
-        c, judge = self.config, self.judging.judge
-        if c.improvement == 'tree': return told | self.actor.update(some(batch, slice(c.questions)), judge, self.judging.base, c.bound)
+        c, judging = self.config, self.judging
+        if c.improvement == 'tree': return told | self.actor.update(some(batch, slice(c.questions)), judging.judge, judging.base, c.bound)
         asked = walks.first(int((kind != MISMATCHED).sum()))
-        reward = asked.of(judge.rewards(asked, alpha=self.actor.alpha, bound=c.bound))
-        return told | self.actor.update(asked, reward, kind[:len(reward)] == DEMONSTRATION)
+        kind = kind[:len(asked.batch.target)]
+        return told | self.actor.update(asked, judging.pay(asked, kind, self.actor.alpha), kind == DEMONSTRATION)
 
     def state_dict(self) -> dict[str, Any]:
         "All that the next update depends on, but torch's global generator and what `relabel` and `rephrase` draw from."
