@@ -23,6 +23,7 @@ from nl_irl.panels.monitor import Watch
 from nl_irl.panels.playback import Filter, Playback, select, shown
 from nl_irl.panels.relabels import accepted
 from nl_irl.panels.stage import page
+from nl_irl.panels.workbench import follow_relabel
 from nl_irl.runs import Recording, Run, finish
 from nl_irl.types import Trajectory
 
@@ -179,6 +180,18 @@ def test_relabels_of_another_split_are_shown(untrained):
     inspector = RelabelInspector(untrained, split='val_unseen', count=1)
     inspector.walks.split.value = 'dev_unseen'
     assert inspector.stage.episode['title'].startswith('Asked: dev_unseen') and inspector.sentences.task.id.startswith('dev_unseen')
+
+
+def test_an_episode_that_was_not_walked_is_walked_when_it_is_asked_for(untrained):
+    inspector = RelabelInspector(untrained, split='val_unseen', count=2)
+    wanted, left = inspector.relabels.left[3].task, len(inspector.relabels.left)
+    for _ in range(2): follow_relabel(inspector, ('val_unseen', wanted.id), wanted)
+    assert inspector.sentences.task == wanted and len(inspector.relabels.paths) == 3 and len(inspector.relabels.left) == left - 1
+    follow_relabel(inspector, ('val_unseen', 'nowhere'), wanted)
+    assert inspector.sentences.task == wanted and inspector.walks.said.value == f'3 of {left + 2} episodes walked'
+    while inspector.relabels.left: inspector.walks.more.click()
+    ids = [e.task.id for e in inspector.relabels.episodes]
+    assert len(set(ids)) == len(ids) == left + 2 and inspector.walks.more.disabled
 
 
 def test_accepted_relabels_are_training_data(copied):

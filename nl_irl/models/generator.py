@@ -48,12 +48,12 @@ class Things(NamedTuple):
     area: Tensor
 
 def go_with(label: Tensor, weight: Tensor, name: Tensor, mine: Tensor, labels: int) -> Tensor:
-    "(place, name, labels): in how much of what `name` (place, name) shows, `mine` (place, name, 12), another label of (place, 12, top) is as large."
+    "(place, name, labels): how much of what `name` (place, name) shows, `mine` (place, name, 12) squared, another label of (place, 12, top) shows alike."
     same = (weight[:, None] == mine[..., None]) & (label[:, None] != name[..., None, None])
     where = label.flatten(1)[:, None].expand(-1, name.shape[1], -1)
     found = mine.new_zeros(*name.shape, labels).scatter_add_(2, where, (same * mine.square()[..., None]).flatten(2))
     found[..., 0] = 0
-    return found / mine.square().sum(-1, keepdim=True).clamp(min=1e-6)
+    return found
 
 def is_part(label: Tensor, weight: Tensor, name: Tensor, mine: Tensor, common: Tensor) -> Tensor:
     "(place, name) bool: where it is largest, `name` looks just like a label that fewer places show, by `common` (label,). What fills the view is no part."
@@ -73,8 +73,9 @@ def things_at(env: Environment, place: slice, count: int, common: Tensor) -> lis
     score = mine.amax(-1).masked_fill(is_part(label, weight, name, mine, common), 0)
     score, best = score.topk(min(count, score.shape[1]), 1)
     chosen = lambda x: x.gather(1, best[..., None].expand(-1, -1, x.shape[-1]))
-    share, part = chosen(go_with(label, weight, name, mine, len(common))).topk(PARTS, -1)
     shape, angle = chosen(mine), torch.arange(HEADINGS, device=env.device) * (2 * torch.pi / HEADINGS)
+    alike, whole = go_with(label, weight, name.gather(1, best), shape, len(common)), chosen(mine.square().sum(-1, keepdim=True))
+    share, part = (alike / whole.clamp(min=1e-6)).topk(PARTS, -1)
     even = shape / shape.sum(-1, keepdim=True).clamp(min=1e-6)
     gaze = torch.stack([even @ angle.sin(), even @ angle.cos(), (shape > 0).float().mean(-1), (shape >= 1).float().mean(-1)], -1)
     there = score > 0

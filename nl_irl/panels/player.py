@@ -5,6 +5,7 @@
 # %% ../../nbs/93_player.ipynb #n002
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ class Panel(widgets.VBox):
     def __init__(self, *what: Any, **how: Any):
         super().__init__()
         self.message = ''
+        gc.freeze()                                     # much is made, and stays: what is there already is not searched for garbage meanwhile, again and again
         try: self.build(*what, **how)
         except (ValueError, OSError) as error: self.refuse(error)
+        finally: gc.unfreeze()
 
     def refuse(self, error: Exception) -> None:
         "Show what is wrong in place of the panel."

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..batches import Batch, batch_of_walks, some
+from ..batches import Batch, batch_of_walks, some, stack
 from ..faithfulness import checked
 from ..files import read_json, write_json
 from ..learned import Learned, open_run
@@ -25,15 +25,16 @@ from .player import CHART, ROW, Panel, button, choice
 from .scenes import scene_in, telling_labels
 from .stage import Stage
 from ..metrics import pad
-from ..relabel import Manner, relabel, speak
+from ..relabel import Manner, relabel, speak, together, tries_at
 from ..rollout import run_episodes
 from ..runs import Run
 from ..types import Episode, Task, require
 from ..worlds.tables import distance_between, headings_along
 
 # %% auto #0
-__all__ = ['VERDICT', 'batch_along', 'latents', 'flat', 'Said', 'sentences_for', 'between', 'Judgements', 'accepted', 'Relabels',
-           'walked', 'scatter', 'LatentMap', 'Sentences', 'Neighbours', 'WalkList', 'RelabelInspector']
+__all__ = ['VERDICT', 'batch_along', 'latents', 'spoken', 'flat', 'Said', 'sentences_for', 'between', 'Judgements', 'accepted',
+           'Demonstrations', 'Relabels', 'walked', 'colours', 'scatter', 'LatentMap', 'Sentences', 'Neighbours',
+           'WalkList', 'RelabelInspector']
 
 # %% ../../nbs/96_relabels.ipynb #n004
 def batch_along(found: Learned, paths: list[np.ndarray], tasks: list[Task], *, words: bool = False) -> Batch:
@@ -49,6 +50,16 @@ def latents(found: Learned, batch: Batch, *, level: str = 'route', size: int = 2
     parts = [some(batch, slice(k, k + size)) for k in range(0, len(batch.tokens), size)]
     return torch.cat([goals.posterior(goals.look(found.env, p), marked(p.tokens, level, goals.config.words).to(found.env.device)).mean.cpu() for p in parts])
 
+@torch.no_grad()
+def spoken(found: Learned, batch: Batch, *, size: int = 256) -> tuple[Batch, Tensor, Tensor]:
+    "`batch` with its likeliest sentences, their log p (batch,) in nats, and their `latents` (batch, latent); each trajectory is looked at once."
+    goals, order, parts = found.network('generator'), batch.target.ge(0).sum(1).argsort(), []                # alike in length: little padding
+    for scene, mark, [(tokens, nats)] in tries_at(goals, found.env, some(batch, order), 'route', Manner(), None, size):
+        parts.append((tokens.cpu(), nats.cpu(), goals.posterior(scene, torch.cat([mark[:, None], tokens], 1)).mean.cpu()))
+    (tokens, *rest), back = zip(*parts), order.argsort()
+    nats, z = (torch.cat(x)[back] for x in rest)
+    return batch._replace(tokens=together(tokens)[back]), nats, z
+
 def flat(z: np.ndarray) -> np.ndarray:
     "(n, 2) the first two principal components of `z` (n, latent)."
     centred = z - z.mean(0)
@@ -63,17 +74,17 @@ class Said(NamedTuple):
     nats: float
     true: bool | None
 
-def sentences_for(found: Learned, task: Task, path: np.ndarray, *, count: int = 5, seed: int = 0) -> list[Said]:
-    "What the generator says of viewpoint rows `path`: its likeliest words, and `count` draws from the latent."
+def sentences_for(found: Learned, task: Task, path: np.ndarray, *, likeliest: tuple[str, float] | None = None, count: int = 5,
+                  seed: int = 0) -> list[Said]:
+    "What the generator says of viewpoint rows `path`: its likeliest words (with their nats, if they are known), and `count` draws from the latent."
     batch, chance = batch_along(found, [path], [task]), torch.Generator(found.env.device).manual_seed(seed)
-    greedy = relabel(found.network('generator'), found.env, batch)
-    many = Batch(*(x.repeat_interleave(count, 0) for x in batch))
-    drawn = relabel(found.network('generator'), found.env, many, how=Manner('sampled', latent='sample', top_p=.9, temperature=.7), generator=chance)
-    texts = [t for one, _ in (greedy, drawn) for t in found.vocabulary.decode(one.tokens.numpy())]
-    nats, manners = [*greedy[1].tolist(), *drawn[1].tolist()], ['likeliest', *(f'draw {k + 1}' for k in range(count))]
+    told = lambda batch, nats: list(zip(found.vocabulary.decode(batch.tokens.numpy()), nats.tolist()))
+    many, how = Batch(*(x.repeat_interleave(count, 0) for x in batch)), Manner('sampled', latent='sample', top_p=.9, temperature=.7)
+    drawn = told(*relabel(found.network('generator'), found.env, many, how=how, generator=chance))
+    texts, nats = zip(likeliest or told(*relabel(found.network('generator'), found.env, batch))[0], *drawn)
     done = Episode(task, tuple(found.bench.world.ids[v] for v in path))
     true = checked(found.bench, [done] * len(texts), texts).faithful.tolist() if found.bench.houses else [None] * len(texts)
-    return [Said(*row) for row in zip(manners, texts, nats, true)]
+    return [Said(*row) for row in zip(['likeliest', *(f'draw {k + 1}' for k in range(count))], texts, nats, true)]
 
 @torch.no_grad()
 def between(found: Learned, batch: Batch, mine: Tensor, other: Tensor, steps: int = 5) -> list[str]:
@@ -113,25 +124,45 @@ def accepted(folder: Path | str) -> list[Episode]:
     some = [s for s in Judgements(Path(folder)).said if s['accepted']]
     return [Episode(Task(f'accepted-{k}_0', s['scan'], s['viewpoints'][0], s['heading'], s['text']), tuple(s['viewpoints'])) for k, s in enumerate(some)]
 
+# %% ../../nbs/96_relabels.ipynb #n020
+class Demonstrations:
+    "Up to `count` demonstrations of whole routes, from all over the training split: episodes, z (demonstration, latent), and scale (latent,), how z varies."
+    def __init__(self, found: Learned, *, count: int = 100):
+        routes = [e for e in found.bench.splits['train'] if e.level == 'route' and e.path]
+        self.episodes = [routes[k] for k in np.linspace(0, len(routes) - 1, min(count, len(routes))).astype(int)]
+        paths, tasks = [found.bench.world.rows(e.path) for e in self.episodes], [e.task for e in self.episodes]
+        self.z = latents(found, batch_along(found, paths, tasks, words=True))
+        self.scale = self.z.std(0) + 1e-9
+
 # %% ../../nbs/96_relabels.ipynb #n010
 class Relabels:
-    """The greedy walks of a run's policy on up to `count` episodes of `split`, and what its generator makes of them.
+    """The greedy walks of a run's policy on the first `count` episodes of `split`, and what its generator makes of them.
 
-    paths: viewpoint rows of each walk.  success: (walk,) bool.  z: (walk, latent).  place: (walk, 2) on the map.
+    left: episodes that are not walked yet.  paths: viewpoint rows of each walk.  success: (walk,) bool.  batch: the walks with their likeliest sentences.
+    nats: (walk,) of these.  z: (walk, latent).  place: (walk, 2) on the map.
     """
-    def __init__(self, found: Learned, split: str, *, count: int = 60):
-        self.found, self.episodes = found, found.answered(split)[:count]
-        world, horizon = found.bench.world, found.run.config['settings']['horizon']
-        walks = run_episodes(found.network('policy'), found.env, [e.task for e in self.episodes], found.vocabulary, horizon=horizon)
-        self.paths = [p for r in walks for p in r.paths]
-        self.success = np.array([bool(distance_between(world, p[-1], world.index[e.goal]) < 3) for p, e in zip(self.paths, self.episodes)])
-        self.batch = relabel(found.network('generator'), found.env, batch_along(found, self.paths, [e.task for e in self.episodes]))[0]
-        self.z = latents(found, self.batch)
-        train = [e for e in found.bench.splits['train'] if e.level == 'route' and e.path][:200]
-        self.shown = train
-        self.shown_z = latents(found, batch_along(found, [world.rows(e.path) for e in train], [e.task for e in train], words=True))
-        self.scale = self.shown_z.std(0) + 1e-9
-        self.place = flat((self.z / self.scale).numpy().astype(float))
+    def __init__(self, found: Learned, split: str, *, count: int = 60, demonstrations: Demonstrations | None = None):
+        self.found, self.demonstrations, self.left = found, demonstrations or Demonstrations(found), found.answered(split)
+        self.episodes, self.paths, self.success = [], [], np.zeros(0, bool)
+        self.walk(self.left[:count])
+
+    def walk(self, episodes: list[Episode]) -> None:
+        "Walk `episodes` too, which are among those that are left."
+        world, tasks, ids = self.found.bench.world, [e.task for e in episodes], {e.task.id for e in episodes}
+        horizon = self.found.run.config['settings']['horizon']
+        walks = run_episodes(self.found.network('policy'), self.found.env, tasks, self.found.vocabulary, horizon=horizon)
+        paths = [p for r in walks for p in r.paths]
+        good = [bool(distance_between(world, p[-1], world.index[e.goal]) < 3) for p, e in zip(paths, episodes)]
+        batch, nats, z = spoken(self.found, batch_along(self.found, paths, tasks))
+        first = not self.episodes
+        self.batch, self.nats, self.z = (batch, nats, z) if first else (stack(self.batch, batch), torch.cat([self.nats, nats]), torch.cat([self.z, z]))
+        self.episodes, self.paths, self.success = self.episodes + episodes, self.paths + paths, np.append(self.success, good)
+        self.left = [e for e in self.left if e.task.id not in ids]
+        self.place = flat((self.z / self.demonstrations.scale).numpy().astype(float))
+
+    def likeliest(self, walk: int) -> tuple[str, float]:
+        "The likeliest sentence for `walk`, and its log p in nats."
+        return self.found.vocabulary.decode(self.batch.tokens[walk:walk + 1].numpy())[0], float(self.nats[walk])
 
     def ids(self, walk: int) -> tuple[str, ...]:
         "The viewpoints of `walk`."
@@ -139,21 +170,8 @@ class Relabels:
 
     def nearest(self, walk: int, count: int = 3) -> list[tuple[float, str]]:
         "Distance in the latent space (in its standard deviations) and sentence of the demonstrations nearest to `walk`."
-        far = ((self.shown_z - self.z[walk]) / self.scale).norm(dim=1)
-        return [(float(far[k]), self.shown[k].task.text) for k in far.argsort()[:count].tolist()]
-
-    def colours(self, by: str) -> list[Any]:
-        "A number or a word for each walk: 'where it ends', 'turning' (degrees to the right, all in all) or 'moves'."
-        world = self.found.bench.world
-        if by == 'moves': return [len(p) - 1 for p in self.paths]
-        if by == 'turning':
-            along = [np.diff(headings_along(world, p, e.task.heading)) for p, e in zip(self.paths, self.episodes)]
-            return [round(float(np.degrees(((a + np.pi) % (2 * np.pi) - np.pi).sum()))) for a in along]
-        names: dict[str, list[str]] = {}
-        for scan in {e.task.scan for e in self.episodes}:
-            house, rows = self.found.bench.houses.get(scan), np.flatnonzero(world.scan == world.scans.index(scan))
-            names[scan] = [house.rooms[r].kind for r in house.room] if house else telling_labels(world, rows)
-        return [names[e.task.scan][p[-1] - world.scan_start[world.scan[p[-1]]]] for p, e in zip(self.paths, self.episodes)]
+        far = ((self.demonstrations.z - self.z[walk]) / self.demonstrations.scale).norm(dim=1)
+        return [(float(far[k]), self.demonstrations.episodes[k].task.text) for k in far.argsort()[:count].tolist()]
 
 # %% ../../nbs/96_relabels.ipynb #n011
 def walked(relabels: Relabels, walk: int) -> dict[str, Any]:
@@ -165,10 +183,23 @@ def walked(relabels: Relabels, walk: int) -> dict[str, Any]:
                 walks=[shown_walk(world, 'no map: policy', AGENTS[0], path, *moves_of(world, path, episode.task.heading))])
 
 # %% ../../nbs/96_relabels.ipynb #n013
+def colours(relabels: Relabels, by: str) -> list[Any]:
+    "A number or a word for each walk: 'where it ends', 'turning' (degrees to the right, all in all) or 'moves'."
+    found, world = relabels.found, relabels.found.bench.world
+    if by == 'moves': return [len(p) - 1 for p in relabels.paths]
+    if by == 'turning':
+        along = [np.diff(headings_along(world, p, e.task.heading)) for p, e in zip(relabels.paths, relabels.episodes)]
+        return [round(float(np.degrees(((a + np.pi) % (2 * np.pi) - np.pi).sum()))) for a in along]
+    names: dict[str, list[str]] = {}
+    for scan in {e.task.scan for e in relabels.episodes}:
+        house, rows = found.bench.houses.get(scan), np.flatnonzero(world.scan == world.scans.index(scan))
+        names[scan] = [house.rooms[r].kind for r in house.room] if house else telling_labels(world, rows)
+    return [names[e.task.scan][p[-1] - world.scan_start[world.scan[p[-1]]]] for p, e in zip(relabels.paths, relabels.episodes)]
+
 def scatter(relabels: Relabels, by: str) -> Any:
     "The latent space from above, a point a walk; its customdata say which."
     import plotly.graph_objects as go
-    values, text = relabels.colours(by), [e.task.text[:90] for e in relabels.episodes]
+    values, text = colours(relabels, by), [e.task.text[:90] for e in relabels.episodes]
     def points(k: np.ndarray, **marker: Any) -> Any:
         x, y = relabels.place[k].T
         return dict(x=x, y=y, text=[text[i] for i in k], customdata=k, mode='markers', hoverinfo='text', marker=dict(size=8, **marker))
@@ -241,7 +272,7 @@ class Neighbours(widgets.VBox):
         self.relabels, self.walk = relabels, walk
         near = ''.join(f'<li>{far:.2f}: {escape(text)}</li>' for far, text in relabels.nearest(walk))
         self.near.value = f'<b>Nearest demonstrations</b> (distance of latents)<ul style="margin:0 0 6px">{near}</ul>'
-        far = (-((relabels.z - relabels.z[walk]) / relabels.scale).norm(dim=1)).argsort().tolist()
+        far = (-((relabels.z - relabels.z[walk]) / relabels.demonstrations.scale).norm(dim=1)).argsort().tolist()
         self.toward.options = [('nobody', -1), *((f'{relabels.episodes[k].task.id}   {relabels.episodes[k].task.text[:70]}', k) for k in far[:40] if k != walk)]
         self.toward.index = 0
 
@@ -254,21 +285,23 @@ class Neighbours(widgets.VBox):
 
 # %% ../../nbs/96_relabels.ipynb #n017
 class WalkList(widgets.VBox):
-    "The walks of one of `splits`, the failures or all; `walk` is the one that is chosen."
-    def __init__(self, splits: list[str], split: str):
+    "The walks of one of `splits`, the failures or all; `walk` is the one that is chosen. A button asks for `more` of them."
+    def __init__(self, splits: list[str], split: str, more: Callable[[], None]):
         self.split, self.failed = choice('Split', splits, value=split or splits[0]), widgets.Checkbox(True, description='failures only', indent=False)
+        self.more, self.said = button('More walks', more, 'let the agent walk further episodes of the split'), widgets.Label()
         self.list = widgets.Select(rows=6, layout=widgets.Layout(width='auto'))
-        super().__init__([widgets.Box([self.split, self.failed], layout=widgets.Layout(**ROW)), self.list])
+        super().__init__([widgets.Box([self.split, self.failed, self.more, self.said], layout=widgets.Layout(**ROW)), self.list])
 
     @property
     def walk(self) -> int: return self.list.value[1]
 
-    def offer(self, r: Relabels) -> None:
-        "List the walks of `r`, and choose the first."
+    def offer(self, r: Relabels, first: int = 0) -> None:
+        "List the walks of `r`, and choose the first of them from number `first` on."
         listed = [k for k, good in enumerate(r.success) if not (self.failed.value and good)] or list(range(len(r.paths)))
         name = lambda k: f'{"✗✓"[int(r.success[k])]} {r.episodes[k].task.id}   {r.episodes[k].task.text[:140]}'
         self.list.options = [(name(k), (self.split.value, k)) for k in listed]
-        self.list.index = 0
+        self.list.index = next((n for n, k in enumerate(listed) if k >= first), 0)
+        self.more.disabled, self.said.value = not r.left, f'{len(r.paths)} of {len(r.paths) + len(r.left)} episodes walked'
 
     def go(self, walk: int) -> None:
         "Choose `walk`, whether or not it is listed."
@@ -279,14 +312,15 @@ class WalkList(widgets.VBox):
 class RelabelInspector(Panel):
     """See what the goal generator of a run says of what its policy did, and accept or reject it as a demonstration.
 
-    run: a run folder that keeps a policy and a generator.  split: to begin with.  count: walks.  data: the folder of Room-to-Room.
+    run: a run folder that keeps a policy and a generator.  split: to begin with.  count: walks at a time.  data: the folder of Room-to-Room.
     """
     def build(self, run: Run | Path | str | Learned, *, data: Path | str | None = None, split: str = '', count: int = 60) -> None:
         self.found = run if isinstance(run, Learned) else open_run(run if isinstance(run, Run) else Run.open(run), data)
         for name in ('policy', 'generator'): self.found.network(name)
         splits = [name for name in self.found.splits if name != 'train']
         require(split in ('', *splits), f'no split {split!r} with answers; there are {", ".join(splits)}')
-        self.walks, self.stage, self.count = WalkList(splits, split), Stage(), count
+        self.stage, self.count, self.demonstrations = Stage(), count, Demonstrations(self.found)
+        self.walks = WalkList(splits, split, lambda: self.add(self.relabels.left[:count]))
         self.sentences, self.neighbours, self.map = Sentences(Judgements(self.found.run.folder)), Neighbours(), LatentMap(self.walks.go)
         self.children = [self.walks, self.stage, self.sentences, self.neighbours, self.map]
         offer = lambda: self.walks.offer(self.relabels)
@@ -296,9 +330,17 @@ class RelabelInspector(Panel):
 
     def load(self) -> None:
         "Walk the episodes of the split."
-        self.relabels = Relabels(self.found, self.walks.split.value, count=self.count)
+        self.relabels = Relabels(self.found, self.walks.split.value, count=self.count, demonstrations=self.demonstrations)
         self.map.show(self.relabels)
         self.walks.offer(self.relabels)
+
+    def add(self, episodes: list[Episode]) -> None:
+        "Walk `episodes`, which are left of the split, too, and show the first of these walks that is listed."
+        if not episodes: return
+        first = len(self.relabels.paths)
+        self.relabels.walk(episodes)
+        self.map.show(self.relabels)
+        self.walks.offer(self.relabels, first)
 
     def show(self) -> None:
         "Show the chosen walk, and what is said of it."
@@ -309,5 +351,5 @@ class RelabelInspector(Panel):
             self.stage.step, self.stage.picked = len(path) - 1, -1
             if self.stage.scene.get('name') != task.scan: self.stage.scene = scene_in(self.found, task.scan)
             self.stage.episode = shown
-        self.sentences.show(task, self.relabels.ids(walk), sentences_for(self.found, task, path))
+        self.sentences.show(task, self.relabels.ids(walk), sentences_for(self.found, task, path, likeliest=self.relabels.likeliest(walk)))
         self.neighbours.show(self.relabels, walk)

@@ -74,9 +74,10 @@ def follow_reward(panel: RewardExplorer, key: Key, task: Any) -> None:
     if key[0] in panel.picker.split.options: panel.picker.go(*key)
 
 def follow_relabel(panel: RelabelInspector, key: Key, task: Any) -> None:
-    "Show the episode in the relabel inspector, if it is among the walks there."
+    "Show the episode in the relabel inspector, if its split has answers."
     if key[0] not in panel.walks.split.options: return
     panel.walks.split.value = key[0]
+    panel.add([e for e in panel.relabels.left if e.task.id == key[1]])
     walk = next((k for k, e in enumerate(panel.relabels.episodes) if e.task.id == key[1]), None)
     if walk is not None: panel.walks.go(walk)
 
