@@ -127,7 +127,7 @@ def accepted(folder: Path | str) -> list[Episode]:
 # %% ../../nbs/96_relabels.ipynb #n020
 class Demonstrations:
     "Up to `count` demonstrations of whole routes, from all over the training split: episodes, z (demonstration, latent), and scale (latent,), how z varies."
-    def __init__(self, found: Learned, *, count: int = 100):
+    def __init__(self, found: Learned, *, count: int = 60):
         routes = [e for e in found.bench.splits['train'] if e.level == 'route' and e.path]
         self.episodes = [routes[k] for k in np.linspace(0, len(routes) - 1, min(count, len(routes))).astype(int)]
         paths, tasks = [found.bench.world.rows(e.path) for e in self.episodes], [e.task for e in self.episodes]
