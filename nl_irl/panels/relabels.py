@@ -141,7 +141,7 @@ class Relabels:
     left: episodes that are not walked yet.  paths: viewpoint rows of each walk.  success: (walk,) bool.  batch: the walks with their likeliest sentences.
     nats: (walk,) of these.  z: (walk, latent).  place: (walk, 2) on the map.
     """
-    def __init__(self, found: Learned, split: str, *, count: int = 60, demonstrations: Demonstrations | None = None):
+    def __init__(self, found: Learned, split: str, *, count: int = 40, demonstrations: Demonstrations | None = None):
         self.found, self.demonstrations, self.left = found, demonstrations or Demonstrations(found), found.answered(split)
         self.episodes, self.paths, self.success = [], [], np.zeros(0, bool)
         self.walk(self.left[:count])
@@ -314,7 +314,7 @@ class RelabelInspector(Panel):
 
     run: a run folder that keeps a policy and a generator.  split: to begin with.  count: walks at a time.  data: the folder of Room-to-Room.
     """
-    def build(self, run: Run | Path | str | Learned, *, data: Path | str | None = None, split: str = '', count: int = 60) -> None:
+    def build(self, run: Run | Path | str | Learned, *, data: Path | str | None = None, split: str = '', count: int = 40) -> None:
         self.found = run if isinstance(run, Learned) else open_run(run if isinstance(run, Run) else Run.open(run), data)
         for name in ('policy', 'generator'): self.found.network(name)
         splits = [name for name in self.found.splits if name != 'train']
