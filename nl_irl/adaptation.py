@@ -31,10 +31,16 @@ from .types import Episode, require
 from .worlds.tables import World
 
 # %% auto #0
-__all__ = ['LABELS', 'silent', 'goal_agnostic', 'starts', 'explore', 'met', 'AdaptationConfig', 'relabelled', 'Adaptation',
-           'adapt', 'explorer_config', 'learn']
+__all__ = ['LABELS', 'learned_before', 'silent', 'goal_agnostic', 'starts', 'explore', 'met', 'AdaptationConfig', 'relabelled',
+           'Adaptation', 'adapt', 'explorer_config', 'learn']
 
 # %% ../nbs/67_adaptation.ipynb #n005
+def learned_before(found: Learned) -> tuple[Batch, Tensor]:
+    "The demonstrations that the run of `found` learned from, and (demonstration,) indices of their LEVELS."
+    given = found.run.config['parameters']
+    old = demonstrated(found.bench, **{name: given[name] for name in ('share', 'seed', 'final') if name in given})
+    return batch_of(found.env.world, old, found.vocabulary, horizon=found.run.config['settings']['horizon']), levels_of(old)
+
 def silent(batch: Batch, encoder: TextEncoder) -> Batch:
     "`batch` without its instructions."
     return batch._replace(tokens=torch.as_tensor(encoder.encode([''])).expand(len(batch.tokens), -1))
@@ -134,9 +140,7 @@ def adapt(found: Learned, scans: Sequence[str], config: AdaptationConfig | None 
 
     What it learned from before is read from the run's settings and its world. A `ValueError` if the run lacks one of its networks, or names unknown houses.
     """
-    config, given = config or AdaptationConfig(), found.run.config['parameters']
-    old = demonstrated(found.bench, **{name: given[name] for name in ('share', 'seed', 'final') if name in given})
-    data, level = batch_of(found.env.world, old, found.vocabulary, horizon=found.run.config['settings']['horizon']), levels_of(old)
+    config, (data, level) = config or AdaptationConfig(), learned_before(found)
     starts(found.env.world, scans, 1, rng=np.random.default_rng(0))                     # a house that there is not is told of before anything is learned
     if explorer is None and config.explorer == 'policy':
         learner = goal_agnostic(found, data, explorer_config(found, config), seed=seed)

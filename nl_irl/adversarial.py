@@ -29,8 +29,8 @@ from .worlds.tables import World, distance_between
 Label = Callable[[Batch], tuple[Batch, Tensor]]         # walks -> the same under other sentences, and (batch,) log p of those: -inf for none
 
 # %% auto #0
-__all__ = ['Label', 'AdversarialConfig', 'sample', 'apart', 'mismatched', 'mixture', 'accuracies', 'Experience', 'Judging',
-           'Adversarial']
+__all__ = ['Label', 'AdversarialConfig', 'sample', 'apart', 'mismatched', 'mixture', 'accuracies', 'Experience', 'Judge',
+           'Judging', 'Adversarial']
 
 # %% ../nbs/55_adversarial.ipynb #c004
 @dataclass(frozen=True)
@@ -135,11 +135,39 @@ class Experience:
         return mixture(kinds)
 
 # %% ../nbs/55_adversarial.ipynb #c014
-class Judging:
-    "Learning of a discriminator `judge`, from the frozen policy `base` on where the settings are `warm`."
+class Judge:
+    "What pays a policy for its steps, by a rule of its `pay`; `base` is the frozen policy that others start from where the settings are `warm`."
     def __init__(self, policy: Policy, env: Environment, config: AdversarialConfig):
         self.policy, self.env, self.config = policy, env, config
         self.base = copy.deepcopy(policy).requires_grad_(False) if config.warm else None
+
+    def learn(self, walks: Walks, kind: Tensor, weight: Tensor) -> dict[str, float]:
+        "What it learned from `walks` of `kind` and `weight` (batch,): nothing."
+        return {}
+
+    def pay(self, walks: Walks, kind: Tensor, alpha: float) -> Tensor:
+        "(batch, time) rewards of the actions taken, with the prior's share at temperature `alpha`; kind: (batch,), for those that pay by it."
+        raise NotImplementedError
+
+    def mean_reward(self, batch: Batch) -> Tensor:
+        "(batch,) mean reward of the steps of each walk under its own instruction, on the CPU."
+        walks = watch(self.env, batch, self.base)
+        reward = self.pay(walks, torch.full((len(batch.target),), COMMANDED, device=self.env.device), self.config.alpha)
+        return ((reward * walks.active).sum(1) / walks.active.sum(1).clamp(min=1)).cpu()
+
+    def state_dict(self) -> dict[str, Any]:
+        "The frozen policy."
+        return {'base': self.base.state_dict() if self.base else {}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        "Go on from where `state_dict` was taken."
+        if self.base: self.base.load_state_dict(state['base'])
+
+# %% ../nbs/55_adversarial.ipynb #s055
+class Judging(Judge):
+    "Learning of a discriminator `judge`, which pays."
+    def __init__(self, policy: Policy, env: Environment, config: AdversarialConfig):
+        super().__init__(policy, env, config)
         self.judge = Discriminator(starting_from(policy, config.warm), config.form).to(env.device)
         self.descent = Descent(self.judge.parameters(), replace(config, rate=config.judge_rate))
 
@@ -155,24 +183,18 @@ class Judging:
         return told | {'judge_learns': float(learns)}
 
     def pay(self, walks: Walks, kind: Tensor, alpha: float) -> Tensor:
-        "(batch, time) rewards of the actions taken, with the prior's share at temperature `alpha`; kind: (batch,), for those that pay by it (`68_baselines`)."
+        "See `Judge.pay`."
         return walks.of(self.judge.rewards(walks, alpha=alpha, bound=self.config.bound))
 
-    def mean_reward(self, batch: Batch) -> Tensor:
-        "(batch,) mean reward of the steps of each walk, on the CPU."
-        walks = watch(self.env, batch, self.base)
-        reward = self.pay(walks, torch.full((len(batch.target),), COMMANDED, device=self.env.device), self.config.alpha)
-        return ((reward * walks.active).sum(1) / walks.active.sum(1).clamp(min=1)).cpu()
-
     def state_dict(self) -> dict[str, Any]:
-        "Weights and optimizer."
-        return {'judge': self.judge.state_dict(), 'descent': self.descent.state_dict(), 'base': self.base.state_dict() if self.base else {}}
+        "The frozen policy, weights and optimizer."
+        return super().state_dict() | {'judge': self.judge.state_dict(), 'descent': self.descent.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         "Go on from where `state_dict` was taken."
+        super().load_state_dict(state)
         self.judge.load_state_dict(state['judge'])
         self.descent.load_state_dict(state['descent'])
-        if self.base: self.base.load_state_dict(state['base'])
 
 # %% ../nbs/55_adversarial.ipynb #c017
 class Adversarial:
@@ -182,7 +204,7 @@ class Adversarial:
     judging: None judges by a discriminator of the settings' form.  rng: draws batches, and walks from the buffer.  generator: draws actions.
     """
     def __init__(self, policy: Policy, env: Environment, data: Batch, config: AdversarialConfig, *, rng: np.random.Generator, generator: torch.Generator,
-                 relabel: Label | None = None, rephrase: Label | None = None, judging: Judging | None = None):
+                 relabel: Label | None = None, rephrase: Label | None = None, judging: Judge | None = None):
         require(len(data.tokens) > 0, 'there is no demonstration to learn from')
         silent = (~data.tokens.ne(0).flatten(1).any(1)).nonzero().flatten().tolist()
         require(not silent, f'demonstrations need words, those in rows {silent[:5]} have none')

@@ -5,7 +5,6 @@
 # %% ../nbs/68_baselines.ipynb #n002
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .adversarial import AdversarialConfig, Judging
+from .adversarial import AdversarialConfig, Judge, Judging
 from .batches import COMMANDED, DEMONSTRATION, POSITIVE, RELABELLED, Batch
 from .descent import Descent
 from .environment import STOP, Environment
@@ -27,7 +26,7 @@ from .replay import Replay, provenance
 from .routes import walks as chains_of
 
 # %% auto #0
-__all__ = ['HINDSIGHT', 'RIVALS', 'DAgger', 'Paying', 'SQIL', 'HIGhER', 'AGILE', 'GoalGAIL']
+__all__ = ['HINDSIGHT', 'RIVALS', 'DAgger', 'at_stop', 'SQIL', 'HIGhER', 'AGILE', 'GoalGAIL']
 
 # %% ../nbs/68_baselines.ipynb #n005
 class DAgger(Imitation):
@@ -60,44 +59,30 @@ class DAgger(Imitation):
         self.walked.load_state_dict(state['walked'])
 
 # %% ../nbs/68_baselines.ipynb #n009
-class Paying(Judging):
-    "A judge without a discriminator: it learns nothing and pays by a rule; see `Judging`."
-    def __init__(self, policy: Policy, env: Environment, config: AdversarialConfig):
-        self.policy, self.env, self.config = policy, env, config
-        self.base = copy.deepcopy(policy).requires_grad_(False) if config.warm else None
+def at_stop(walks: Walks, right: Tensor) -> Tensor:
+    "(batch, time) 1 for the STOP of those walks that are `right` (batch,) bool, 0 for all else."
+    return (right[:, None] & (walks.batch.action == STOP)).float()
 
-    def learn(self, walks: Walks, kind: Tensor, weight: Tensor) -> dict[str, float]:
-        "Nothing."
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        "The frozen policy."
-        return {'base': self.base.state_dict() if self.base else {}}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        "Go on from where `state_dict` was taken."
-        if self.base: self.base.load_state_dict(state['base'])
-
-class SQIL(Paying):
+class SQIL(Judge):
     """Reward 1 for each step of demonstrators, 0 for the policy's (Reddy et al. 2020, algorithm 1).
 
     Their episodes have one length; here the state after STOP pays on until the horizon, or stopping would cost a demonstrator what was still to come.
     """
     def pay(self, walks: Walks, kind: Tensor, alpha: float) -> Tensor:
-        "See `Judging.pay`."
+        "See `Judge.pay`."
         c, action = self.config, walks.batch.action
         left = c.horizon - torch.arange(action.shape[1], device=action.device).clamp(max=c.horizon - 1)
         rest = left if c.discount == 1 else (1 - c.discount ** left) / (1 - c.discount)
         return (kind == DEMONSTRATION)[:, None] * torch.where(action == STOP, rest, 1.) + alpha * walks.of(walks.prior)
 
-class HIGhER(Paying):
+class HIGhER(Judge):
     "Reward 1 for the STOP of what does as it was told: demonstrations, and failed walks under hindsight's sentences (Cideron et al. 2020, eq. 1)."
     def pay(self, walks: Walks, kind: Tensor, alpha: float) -> Tensor:
-        "See `Judging.pay`. Walks under their own instruction come from the buffer only where they failed."
-        return ((kind < POSITIVE)[:, None] & (walks.batch.action == STOP)) * 1. + alpha * walks.of(walks.prior)
+        "See `Judge.pay`. Walks under their own instruction come from the buffer only where they failed."
+        return at_stop(walks, kind < POSITIVE) + alpha * walks.of(walks.prior)
 
 # %% ../nbs/68_baselines.ipynb #n012
-class AGILE(Paying):
+class AGILE(Judge):
     "Reward 1 for stopping where a discriminator of (instruction, last place) says that this is it (Bahdanau et al. 2019, sec. 3)."
     def __init__(self, policy: Policy, env: Environment, config: AdversarialConfig, *, kept: float = 0.75):
         super().__init__(policy, env, config)
@@ -126,9 +111,9 @@ class AGILE(Paying):
 
     @torch.no_grad()
     def pay(self, walks: Walks, kind: Tensor, alpha: float) -> Tensor:
-        "See `Judging.pay`."
+        "See `Judge.pay`."
         self.judge.eval()
-        return ((self.there(walks) > 0)[:, None] & (walks.batch.action == STOP)) * 1. + alpha * walks.of(walks.prior)
+        return at_stop(walks, self.there(walks) > 0) + alpha * walks.of(walks.prior)
 
     def state_dict(self) -> dict[str, Any]:
         "The frozen policy, the discriminator and its optimizer."
@@ -148,8 +133,8 @@ class GoalGAIL(Judging):
         return super().learn(walks, torch.where(kind == RELABELLED, COMMANDED, kind), weight)
 
     def pay(self, walks: Walks, kind: Tensor, alpha: float) -> Tensor:
-        "See `Judging.pay`."
-        return super().pay(walks, kind, alpha) + ((kind < POSITIVE)[:, None] & (walks.batch.action == STOP)) * 1.
+        "See `Judge.pay`."
+        return super().pay(walks, kind, alpha) + at_stop(walks, kind < POSITIVE)
 
 HINDSIGHT = ('higher', 'goalgail')       # those that learn from walks under other sentences; all go without rephrased and mismatched ones
 RIVALS = {'sqil': SQIL, 'agile': AGILE, 'higher': HIGhER, 'goalgail': GoalGAIL}

@@ -153,9 +153,13 @@ def sweep(cells: Sequence[Cell], *, engine: str = 'local', workers: int = 1, ret
     """
     require(engine in ENGINES, f'engine is one of {", ".join(ENGINES)}, got {engine!r}')
     require(workers > 0, f'a sweep needs workers, got {workers}')
-    left = [cell for cell in cells if standing(cell).state in ('waiting', 'cut off', *['failed'] * retry)]
-    ENGINES[engine](left, workers, lambda running: watch([(cell, standing(cell, cell in running)) for cell in cells]))
-    return [standing(cell) for cell in cells]
+    known = {cell: standing(cell) for cell in cells}
+    def told(running: Sequence[Cell]) -> None:
+        known.update({cell: standing(cell, cell in running) for cell, s in known.items() if s.state != 'done'})       # what is done stays so
+        watch(list(known.items()))
+    ENGINES[engine]([cell for cell, s in known.items() if s.state in ('waiting', 'cut off', *['failed'] * retry)], workers, told)
+    told([])
+    return list(known.values())
 
 def by_processes(cells: Sequence[Cell], workers: int, told: Callable[[Sequence[Cell]], None]) -> None:
     "Run `cells`, so many at a time, each in a process."

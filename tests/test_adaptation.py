@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from nl_irl.adaptation import LABELS, Adaptation, AdaptationConfig, adapt, met
+from nl_irl.adaptation import LABELS, Adaptation, AdaptationConfig, adapt, learned_before, met
 from nl_irl.batches import batch_of
-from nl_irl.benchmarks import demonstrated
 from nl_irl.evaluation import retold, shuffled
 from nl_irl.learned import open_run
 from nl_irl.runs import Run
-from nl_irl.speaking import levels_of
 
 SMALL = AdaptationConfig(walks=12, explorer_updates=3, updates=3, reward_updates=2)
 
@@ -41,8 +39,7 @@ def test_evaluations_are_not_learned_from_and_a_seed_repeats(agent, homes):
 
 
 def test_controls_learn_from_the_same_walks(agent, homes):
-    old = demonstrated(agent.bench, final=True)
-    data, level = batch_of(agent.bench.world, old, agent.vocabulary, horizon=12), levels_of(old)
+    data, level = learned_before(agent)
     made = {labels: Adaptation(agent, homes, replace(SMALL, labels=labels, explorer='shortest', walks=60), data, level) for labels in LABELS}
     walks = {labels: m.told.viewpoint for labels, m in made.items()}
     assert torch.equal(walks['generator'], walks['permuted']) and torch.equal(walks['generator'], walks['assigned']) and len(walks['generator']) > 20
