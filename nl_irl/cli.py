@@ -24,8 +24,8 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 __all__ = ['app', 'COLUMNS', 'Split', 'Data', 'Official', 'show_version', 'about', 'join_pairs', 'parse_parameters',
            'print_scores', 'print_files', 'show', 'run', 'resume', 'standings', 'sweep_command', 'adapt_command',
            'report_command', 'paths_of', 'submit', 'score', 'print_numbers', 'reward_command', 'generator_command',
-           'answer_facts', 'ask_command', 'pack_command', 'data_command', 'requirement_facts', 'optional_facts',
-           'doctor', 'refusal', 'main']
+           'answer_facts', 'ask_command', 'keep_record', 'record_command', 'pack_command', 'data_command',
+           'requirement_facts', 'optional_facts', 'doctor', 'refusal', 'main']
 
 # %% ../nbs/80_cli.ipynb #c003
 def show_version(wanted: bool) -> None:
@@ -165,12 +165,13 @@ def sweep_command(file: Annotated[Path, typer.Argument(metavar='FILE', help='A s
                   engine: Annotated[str, typer.Option(metavar='local|ray', help='Processes of this machine, or a Ray cluster (RAY_ADDRESS).')] = 'local',
                   workers: Annotated[int, typer.Option(metavar='N', help='Runs at a time (local).', show_default='one a core')] = 0,
                   retry: Annotated[bool, typer.Option('--retry', help='Try again what failed.')] = False,
+                  record: Annotated[str, typer.Option(metavar='FOLDER', help='Keep a record there of each run as it ends, as nl-irl record does.')] = '',
                   show: Annotated[bool, typer.Option('--list', help='Run nothing: say how far each cell is, and the command that makes it.')] = False) -> None:
     """Run an experiment many times: rows of a table, seeds, anything; each cell in a run folder of its own.
 
     \b
     nl-irl sweep table.yaml
-    nl-irl sweep table.yaml --workers 2 --retry
+    nl-irl sweep table.yaml --workers 2 --retry --record records
     nl-irl sweep table.yaml --list
 
     \b
@@ -178,7 +179,7 @@ def sweep_command(file: Annotated[Path, typer.Argument(metavar='FILE', help='A s
     out: runs/table
     parameters: {preset: demo}         # of every cell
     cells: {whole: {}, alone: {generator: false}, airl: {experiment: adversarial}}
-    grid: {seed: [0, 1, 2]}            # each cell with each of these
+    grid: {seed: [0, 1, 2]}            # each cell with each of these; {seed} in a text parameter is replaced
 
     What is done is not done again; what failed is listed and tried again with --retry; a sweep that was killed goes on where each of its runs was. Ctrl-C
     lets them save. What a run printed is in FOLDER.log. Ends with status 1 if a cell failed.
@@ -195,8 +196,13 @@ def sweep_command(file: Annotated[Path, typer.Argument(metavar='FILE', help='A s
     else:
         screen = Console()
         with Live(console=screen, refresh_per_second=1) as live:
-            found = sweep(cells, engine=engine, workers=many, retry=retry,
-                          watch=lambda now: live.update(standings(now, many)) if screen.is_terminal else None)
+            kept = set()
+            def watch(now: Sequence[tuple[Cell, Standing]]) -> None:
+                if screen.is_terminal: live.update(standings(now, many))
+                for cell in [cell for cell, s in now if record and s.state == 'done' and cell not in kept]:
+                    keep_record(cell.folder, record)
+                    kept.add(cell)
+            found = sweep(cells, engine=engine, workers=many, retry=retry, watch=watch)
             live.update(standings(list(zip(cells, found)), many))
     for cell, s in zip(cells, found):
         if s.state == 'failed': print(f'{cell.folder} failed:\n{s.note}\n')
@@ -383,6 +389,30 @@ def ask_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A run f
     facts = answer_facts(ask(found, house, start, text, heading=math.radians(heading)), found)
     if as_json: return print(json.dumps(facts))
     for name, value in facts.items(): print(f'{name:<12} {" ".join(value) if isinstance(value, list) else "" if value is None else value}')
+
+# %% ../nbs/80_cli.ipynb #c026
+def keep_record(run: Path, folder: Path | str, data: str = '') -> Path:
+    "Write into `folder` the record of the run in `run`, and the facts of its world unless they are there; the path of the record."
+    from nl_irl.records import record, record_world
+    from nl_irl.runs import Run
+    done = Run.open(run)
+    record_world(done, folder, data or None)
+    return record(done, folder)
+
+@app.command('record')
+def record_command(runs: Annotated[list[Path], typer.Argument(metavar='RUN ...', help='Finished run folders.')],
+                   to: Annotated[Path, typer.Option('--to', metavar='FOLDER', help='Where records lie.')] = Path('figures/data'),
+                   data: Data = '') -> None:
+    """Keep what tables and figures need of runs: a file of kilobytes each, that says what made it.
+
+    \b
+    nl-irl record runs/method
+    nl-irl record runs/table/*/* --to records
+
+    It holds results by episode, learning curves, appraisals, CPU time, parameters, commit and checksums. A run of the same parameters takes the place of an
+    older one. make paper draws all tables and figures from the records in figures/data.
+    """
+    for run in runs: print(f'{keep_record(run, to, data)}: {run}')
 
 # %% ../nbs/80_cli.ipynb #c023
 @app.command('pack')

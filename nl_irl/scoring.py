@@ -69,11 +69,14 @@ def summary(frame: pd.DataFrame) -> dict[str, float]:
 # %% ../nbs/32_scoring.ipynb #c010
 def interval(frame: pd.DataFrame, column: str, *, rng: np.random.Generator, cluster: str = 'path_id',
              draws: int = 2000) -> tuple[float, float]:
-    "The 95 % percentile interval of the mean of `column`, by a bootstrap over clusters (`path_id`, `scan`, or `id` for none)."
+    "The 95 % percentile interval of the mean of `column`, by a bootstrap over clusters (`path_id`, `scan`, or `id` for none), and over `seed` if it has one."
     require(len(frame) > 0, 'no episodes to draw from')
-    group = frame.groupby(cluster, sort=False)[column].agg(['sum', 'count']).to_numpy(float)
-    total = group[rng.integers(len(group), size=(draws, len(group)))].sum(1)
-    low, high = np.quantile(total[:, 0] / total[:, 1], [0.025, 0.975])
+    seeded = frame if 'seed' in frame else frame.assign(seed=0)
+    of = seeded.groupby([cluster, 'seed'], sort=False, observed=True)[column].agg(['sum', 'count']).unstack(fill_value=0).to_numpy(float)
+    drawn = lambda n: rng.multinomial(n, np.full(n, 1 / n), size=draws)
+    seeds = of.shape[1] // 2
+    total = (drawn(len(of)) @ of).reshape(draws, 2, seeds) * drawn(seeds)[:, None]
+    low, high = np.nanquantile(np.divide(*total.sum(2).T), [0.025, 0.975])
     return float(low), float(high)
 
 # %% ../nbs/32_scoring.ipynb #c014

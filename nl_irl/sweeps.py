@@ -26,8 +26,9 @@ from .runs import code_checksum, read_lines
 from .types import require
 
 # %% auto #0
-__all__ = ['KEYS', 'PROCESS', 'STOPPED', 'Watch', 'ENGINES', 'Cell', 'of_kind', 'combinations', 'read_sweep', 'Standing',
-           'beside', 'stage', 'standing', 'run_cell', 'sweep', 'by_processes', 'by_ray', 'left_s', 'summary']
+__all__ = ['KEYS', 'PROCESS', 'STOPPED', 'Watch', 'ENGINES', 'Cell', 'of_kind', 'filled', 'combinations', 'read_sweep',
+           'Standing', 'beside', 'stage', 'standing', 'run_cell', 'sweep', 'by_processes', 'by_ray', 'left_s',
+           'summary']
 
 # %% ../nbs/65_sweeps.ipynb #n005
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,12 @@ def of_kind(value: Any, kind: type, where: str) -> Any:
     "`value` if it is of `kind` (nothing at all is an empty one); else a `ValueError` that says `where`."
     value = kind() if value is None else value
     require(isinstance(value, kind), f'{where} should be a {dict(dict="mapping", list="list", str="text")[kind.__name__]}, got {value!r}')
+    return value
+
+def filled(value: Any, values: Mapping[str, Any]) -> Any:
+    "`value`, where it is a text with {name} of the grid's `values` in its place."
+    if isinstance(value, str):
+        for name, one in values.items(): value = value.replace(f'{{{name}}}', str(one))
     return value
 
 def combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
@@ -76,7 +83,7 @@ def read_sweep(file: Path | str) -> list[Cell]:
         known = notebook_parameters(find_experiment(experiment))
         for values in combinations(grid):
             spot = ','.join(f'{key}={value}' for key, value in values.items())
-            given = common | own | values
+            given = {k: filled(v, values) for k, v in (common | own | values).items()}
             checked = settle(known, given, f'{file}: cells: {name}: {experiment}')
             cells.append(Cell(out/str(name)/spot, experiment, {key: checked[key] for key in given}))
     return cells

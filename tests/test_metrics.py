@@ -146,3 +146,18 @@ def test_the_interval_covers_its_mean():
         low, high = interval(frame, 'SR', rng=rng, draws=400)
         held += low <= 0.4 <= high
     assert 180 <= held <= 199
+
+
+def test_the_interval_covers_the_mean_of_other_seeds():
+    "Ten seeds whose chances differ: about 95 % of the intervals hold the mean over all seeds; drawing paths alone, hardly any."
+    import pandas as pd
+
+    held = dict(crossed=0, paths=0)
+    for trial in range(100):
+        rng = np.random.default_rng(trial)
+        chance = np.clip(rng.normal(.5, .1, 10), 0, 1)
+        frame = pd.concat([pd.DataFrame(dict(seed=s, path_id=np.arange(200), SR=(rng.random(200) < p).astype(float))) for s, p in enumerate(chance)])
+        for name, part in dict(crossed=frame, paths=frame.drop(columns='seed')).items():
+            low, high = interval(part, 'SR', rng=rng, draws=300)
+            held[name] += low <= .5 <= high
+    assert held['crossed'] >= 85 and held['paths'] < .6 * held['crossed'], held
