@@ -855,6 +855,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'nl_irl.plots.paper': { 'nl_irl.plots.paper.compared': ('paper.html#compared', 'nl_irl/plots/paper.py'),
                                     'nl_irl.plots.paper.difference_bars': ('paper.html#difference_bars', 'nl_irl/plots/paper.py'),
                                     'nl_irl.plots.paper.error_lines': ('paper.html#error_lines', 'nl_irl/plots/paper.py'),
+                                    'nl_irl.plots.paper.gathered': ('paper.html#gathered', 'nl_irl/plots/paper.py'),
                                     'nl_irl.plots.paper.markdown': ('paper.html#markdown', 'nl_irl/plots/paper.py'),
                                     'nl_irl.plots.paper.page': ('paper.html#page', 'nl_irl/plots/paper.py'),
                                     'nl_irl.plots.paper.publish_figure': ('paper.html#publish_figure', 'nl_irl/plots/paper.py'),

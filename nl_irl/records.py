@@ -111,10 +111,9 @@ class Record:
         found = pd.read_parquet(self.file)
         return found.assign(seed=self.facts['parameters'].get('seed', 0), path_id=found.id.str.rsplit('_', n=1).str[0])
 
-    @property
-    def minutes(self) -> float:
-        "CPU-minutes of learning."
-        return sum(self.facts['cpu_s'].values()) / 60
+    def minutes(self, without: Sequence[str] = ()) -> float:
+        "CPU-minutes of learning, `without` some of its stages."
+        return sum(seconds for stage, seconds in self.facts['cpu_s'].items() if stage not in without) / 60
 
     def __str__(self) -> str:
         git = self.facts['git'] or {}
@@ -143,9 +142,9 @@ def of_cells(records: Sequence[Record], cells: Sequence[Cell]) -> list[tuple[Cel
     return found
 
 def results_of(records: Sequence[Record], cells: Sequence[Cell]) -> pd.DataFrame:
-    "The results of all recorded `cells`, with the name of the row in the column learner, and those of its parameters that cells differ in."
-    varied = {name for cell in cells for name in cell.parameters} - {'seed'}
-    parts = [r.results.assign(learner=cell.folder.parent.name, **{name: cell.parameters.get(name) for name in varied})
+    "The results of all recorded `cells`, with the names of record and row in columns record and row, and those of its parameters that any cell has."
+    varied = sorted({name for cell in cells for name in cell.parameters} - {'seed'})
+    parts = [r.results.assign(record=r.file.stem, row=cell.folder.parent.name, **{name: cell.parameters.get(name) for name in varied})
              for cell, r in of_cells(records, cells) if r]
     require(bool(parts), f'none of the {len(cells)} runs has been recorded; nl-irl record RUN ... does it')
     return pd.concat(parts, ignore_index=True)

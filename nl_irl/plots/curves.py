@@ -62,13 +62,13 @@ def learning_curve(metrics: pd.DataFrame, ax: Axes, columns: Sequence[str], *, r
 
 # %% ../../nbs/71_curves.ipynb #c009
 def interval_plot(table: pd.DataFrame, ax: Axes, *, metric: str = 'SR', label: str = 'success') -> Axes:
-    "Draw a table of `evaluation.compare`: one line an agent, one colour a split, dots for means and bars for 95 % intervals; returns `ax`."
+    "Draw a table of `evaluation.compare`: one line an agent, one colour and marker a split, for means and bars for 95 % intervals; returns `ax`."
     agents, splits = (list(dict.fromkeys(table[c])) for c in ('agent', 'split'))
-    for k, (color, split) in enumerate(zip(COLORS, splits)):
+    for k, (color, marker, split) in enumerate(zip(COLORS, 'osD^v*', splits)):
         rows = table[table.split == split]
         y = rows.agent.map(agents.index) + 0.2 * (k - (len(splits) - 1) / 2)
         spread = (rows[metric] - rows[f'{metric}_low']).clip(lower=0), (rows[f'{metric}_high'] - rows[metric]).clip(lower=0)
-        ax.errorbar(rows[metric], y, xerr=spread, fmt='o', color=color, markersize=5, elinewidth=1.6, capsize=2.5, label=split, clip_on=False)
+        ax.errorbar(rows[metric], y, xerr=spread, fmt=marker, color=color, markersize=5, elinewidth=1.6, capsize=2.5, label=split, clip_on=False)
     ax.set_yticks(range(len(agents)), agents)
     ax.set_ylim(len(agents) - 0.5, -0.5)
     ax.set_xlim(0, 1)

@@ -17,17 +17,19 @@ from ..comparison import beyond_doubt
 from ..evaluation import compare, readable
 from ..files import write_bytes
 from .curves import COLORS, QUIET, save_figure, tidy
-from ..records import Record
+from ..records import Record, of_cells, read_records, results_of
+from ..runs import PACKAGE
+from ..sweeps import read_sweep
 
 # %% auto #0
-__all__ = ['MARKERS', 'LINES', 'sources', 'page', 'publish_figure', 'compared', 'spelled', 'markdown', 'publish_table',
-           'error_lines', 'difference_bars']
+__all__ = ['FIGURES', 'MARKERS', 'LINES', 'sources', 'page', 'publish_figure', 'gathered', 'compared', 'spelled', 'markdown',
+           'publish_table', 'error_lines', 'difference_bars']
 
 # %% ../../nbs/76_paper.ipynb #n004
 def sources(records: Sequence[Record]) -> str:
     "A Markdown table of what made each of `records`."
     rows = [f"| `{r.file.name}` | {str((r.facts['git'] or {}).get('commit'))[:9]}{' with changes' * bool((r.facts['git'] or {}).get('changed'))} | {r.facts['device']} "
-            f"| {r.minutes:.1f} | `{r.facts['command']}` |" for r in sorted(records, key=lambda r: r.file.name)]
+            f"| {r.minutes():.1f} | `{r.facts['command']}` |" for r in sorted(records, key=lambda r: r.file.name)]
     return '\n'.join(['| record | commit | device | CPU-minutes | command |', '| --- | --- | --- | --- | --- |', *rows])
 
 def page(name: str, caption: str, shown: str, records: Sequence[Record]) -> bytes:
@@ -39,6 +41,15 @@ def publish_figure(figure: Figure, name: str, caption: str, records: Sequence[Re
     png = save_figure(figure, folder, name)
     write_bytes(Path(folder)/f'{name}.md', page(name, caption, f'![{name}]({name}.png)', records))
     return png
+
+# %% ../../nbs/76_paper.ipynb #n012
+FIGURES = PACKAGE.parent/'figures'                   # of the checkout that nl_irl runs from
+
+def gathered(*plans: str) -> tuple[dict[str, Record], pd.DataFrame]:
+    "The records (by name) and results of all runs of the `plans` (figures/plans/*.yaml) that have been recorded in figures/data."
+    cells = [cell for plan in plans for cell in read_sweep(FIGURES/'plans'/f'{plan}.yaml')]
+    records = read_records(FIGURES/'data')
+    return {r.file.stem: r for _, r in of_cells(records, cells) if r}, results_of(records, cells)
 
 # %% ../../nbs/76_paper.ipynb #n006
 def compared(rows: Mapping[str, pd.DataFrame], splits: Sequence[str], metrics: Sequence[str] = ('SR', 'SPL')) -> pd.DataFrame:
@@ -78,9 +89,9 @@ def publish_table(table: pd.DataFrame, name: str, caption: str, records: Sequenc
 # %% ../../nbs/76_paper.ipynb #n010
 MARKERS, LINES = 'os^Dv', ('-', '--', '-.', ':', (0, (5, 1, 1, 1, 1, 1)))
 
-def error_lines(ax: Axes, x: Sequence[float], tables: Mapping[str, pd.DataFrame], metric: str = 'SR') -> Axes:
-    "For each label a line through a `compare` table with one row for each of `x`, with its intervals; the axis."
-    for k, (label, table) in enumerate(tables.items()):
+def error_lines(ax: Axes, lines: Mapping[str, tuple[Sequence[float], pd.DataFrame]], metric: str = 'SR') -> Axes:
+    "For each label a line through places x and a `compare` table with one row for each, with its intervals; the axis."
+    for k, (label, (x, table)) in enumerate(lines.items()):
         spread = [(table[metric] - table[f'{metric}_low']).clip(lower=0), (table[f'{metric}_high'] - table[metric]).clip(lower=0)]
         ax.errorbar(x, table[metric], yerr=spread, color=COLORS[k % len(COLORS)], marker=MARKERS[k % 5], linestyle=LINES[k % 5], markersize=4.5, capsize=2, linewidth=1.5, label=label)
     return tidy(ax)
@@ -94,6 +105,6 @@ def difference_bars(ax: Axes, found: Mapping[str, Mapping[str, float]]) -> Axes:
             capsize=2, edgecolor='white')
     ax.axvline(0, color=QUIET, linewidth=.8)
     ax.set_yticks(y, list(found))
-    ax.invert_yaxis()
+    ax.set_ylim(len(found) - .5, -.5)
     tidy(ax).grid(axis='y', visible=False)
     return ax
