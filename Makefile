@@ -17,7 +17,7 @@ export NL_IRL_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup demo test lab app bench readme hooks doctor clean
+.PHONY: help setup demo test lab app bench paper reproduce readme hooks doctor clean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +25,8 @@ help:
 	@echo 'make lab     JupyterLab on the tour      make app     the tour as a small web app, on this machine alone'
 	@echo 'make test    all tests: notebooks, modules in step with them, pytest'
 	@echo 'make bench   speed measurements'
+	@echo 'make paper   all tables and figures in figures/, from the records of runs in figures/data'
+	@echo 'make reproduce SCALE=smoke|houses|r2r    the runs themselves: minutes, a night, a day on two cores; it goes on where it was stopped'
 	@echo 'make readme  README.md from nbs/index.ipynb      make hooks   git hooks      make doctor  what is installed and found'
 	@echo 'make clean   remove .venv and what tests leave (runs/ stays)'
 	@echo 'Options: PYTHON=python3.12  TORCH_INDEX=https://download.pytorch.org/whl/cpu  NL_IRL_DATA=folder  EXTRAS=dev,ray (sweeps on a cluster)'
@@ -65,6 +67,17 @@ app: $(READY)
 
 bench: $(READY)
 	$(BIN)/pytest tests/bench --benchmark-columns=min,median,rounds
+
+paper: $(READY)
+	$(BIN)/python .ci/paper.py
+
+# A later plan adapts what an earlier one learned; smoke keeps its records to itself.
+SCALE ?= smoke
+WORKERS ?= 0
+RECORDS ?= $(if $(filter smoke,$(SCALE)),runs/smoke/records,figures/data)
+reproduce: $(READY)
+	@ls figures/plans/$(SCALE)-*.yaml >/dev/null 2>&1 || { echo 'SCALE is smoke, houses or r2r, got $(SCALE)' >&2; exit 1; }
+	@for plan in figures/plans/$(SCALE)-*.yaml; do echo "$$plan"; $(BIN)/nl-irl sweep $$plan --workers $(WORKERS) --record $(RECORDS) || exit 1; done
 
 readme: $(READY)
 	$(BIN)/python .ci/readme.py

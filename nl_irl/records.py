@@ -34,7 +34,7 @@ __all__ = ['FORMAT', 'FREE', 'COLUMNS', 'distinct', 'asked', 'slim', 'curves', '
 
 # %% ../nbs/73_records.ipynb #n004
 FORMAT = 1                                                          # of records; a change that older code cannot read raises it
-FREE = ('data', 'device', 'threads', 'brief')                       # parameters that say nothing of what was learned
+FREE = ('data', 'device', 'threads', 'brief', 'control')            # parameters that say nothing of what was learned, but where, and what was judged or learned beside
 
 def distinct(experiment: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     "Those of `parameters` that are not as they come in the notebook of `experiment`."

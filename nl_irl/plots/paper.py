@@ -53,13 +53,13 @@ def gathered(*plans: str) -> tuple[dict[str, Record], pd.DataFrame]:
 
 # %% ../../nbs/76_paper.ipynb #n006
 def compared(rows: Mapping[str, pd.DataFrame], splits: Sequence[str], metrics: Sequence[str] = ('SR', 'SPL')) -> pd.DataFrame:
-    "A `compare` table of `rows`, label -> results, with the number of seeds, and in bold what is beyond doubt the best of its protocol."
+    "A `compare` table of `rows`, label -> results, and in the column bold whether it is beyond doubt the best of its protocol."
     frame = pd.concat([part[part.split.isin(splits)].assign(agent=label) for label, part in rows.items()])
     table = compare(frame.astype({'agent': str, 'split': str}), metrics)
     table = table[table.split.isin(splits)].sort_values('split', key=lambda s: s.map(list(splits).index), kind='stable')
     protocol = table.agent.str.split(':').str[0]
     table['bold'] = pd.concat([beyond_doubt(part, metrics[0]) if part.agent.nunique() > 1 else pd.Series(False, part.index) for _, part in table.groupby(protocol)])
-    return table.assign(seeds=table.agent.map({label: part.seed.nunique() for label, part in rows.items()})).reset_index(drop=True)
+    return table.reset_index(drop=True)
 
 def spelled(table: pd.DataFrame, metrics: Sequence[str], bold: str = '{}', beside: pd.DataFrame | None = None) -> pd.DataFrame:
     "A `compared` table for people, the first metric of what is beyond doubt as the pattern `bold` says; columns of `beside` (by label) on the right."
@@ -79,7 +79,8 @@ def publish_table(table: pd.DataFrame, name: str, caption: str, records: Sequenc
                   beside: pd.DataFrame | None = None) -> pd.DataFrame:
     "Write a `compared` table as CSV (fractions), LaTeX and its page into `folder`; the table as it is read."
     folder = Path(folder)
-    write_bytes(folder/f'{name}.csv', table.to_csv(index=False, float_format='%.4f').encode())
+    numbers = table if beside is None else table.join(beside, on='agent')
+    write_bytes(folder/f'{name}.csv', numbers.to_csv(index=False, float_format='%.4f').encode())
     tex = spelled(table, metrics, r'\textbf{{{}}}', beside)
     escaped = tex.rename(index=lambda s: s.replace('%', r'\%').replace('_', r'\_'), columns=lambda s: s.replace('_', r'\_'))
     write_bytes(folder/f'{name}.tex', escaped.to_latex(caption=caption.replace('%', r'\%').replace('_', r'\_').replace('`', ''), label=f'tab:{name}').encode())
@@ -87,13 +88,13 @@ def publish_table(table: pd.DataFrame, name: str, caption: str, records: Sequenc
     return spelled(table, metrics, beside=beside)
 
 # %% ../../nbs/76_paper.ipynb #n010
-MARKERS, LINES = 'os^Dv', ('-', '--', '-.', ':', (0, (5, 1, 1, 1, 1, 1)))
+MARKERS, LINES = 'os^DvP', ('-', '--', '-.', ':', (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
 def error_lines(ax: Axes, lines: Mapping[str, tuple[Sequence[float], pd.DataFrame]], metric: str = 'SR') -> Axes:
     "For each label a line through places x and a `compare` table with one row for each, with its intervals; the axis."
     for k, (label, (x, table)) in enumerate(lines.items()):
         spread = [(table[metric] - table[f'{metric}_low']).clip(lower=0), (table[f'{metric}_high'] - table[metric]).clip(lower=0)]
-        ax.errorbar(x, table[metric], yerr=spread, color=COLORS[k % len(COLORS)], marker=MARKERS[k % 5], linestyle=LINES[k % 5], markersize=4.5, capsize=2, linewidth=1.5, label=label)
+        ax.errorbar(x, table[metric], yerr=spread, color=COLORS[k % len(COLORS)], marker=MARKERS[k % 6], linestyle=LINES[k % 6], markersize=4.5, capsize=2, linewidth=1.5, label=label)
     return tidy(ax)
 
 def difference_bars(ax: Axes, found: Mapping[str, Mapping[str, float]]) -> Axes:
