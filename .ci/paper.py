@@ -1,4 +1,7 @@
-"""The paper's tables and figures, from the records in figures/data: run every notebook of nbs/experiments/paper, or those named; with --check say what is stale."""
+"""The paper's tables and figures, from the records in figures/data: run every notebook of nbs/experiments/paper, or those named.
+
+With --check nothing is written, and what is stale is said.
+"""
 import sys
 import tempfile
 from pathlib import Path

@@ -50,8 +50,8 @@ def test_tables_are_what_the_records_give():
 def test_a_second_build_has_the_same_bytes(tmp_path):
     import papermill
     for name in ('one', 'two'):
-        papermill.execute_notebook(ROOT/'nbs/experiments/paper/phrasing.ipynb', tmp_path/f'{name}.ipynb', {'out': str(tmp_path/name)}, kernel_name='python3', language='python',
-                                   progress_bar=False)
+        papermill.execute_notebook(ROOT/'nbs/experiments/paper/phrasing.ipynb', tmp_path/f'{name}.ipynb', {'out': str(tmp_path/name)},
+                                   kernel_name='python3', language='python', progress_bar=False)
     made = sorted(p.name for p in (tmp_path/'one').iterdir())
     assert made == ['phrasing.md', 'phrasing.pdf', 'phrasing.png']
     assert all((tmp_path/'one'/name).read_bytes() == (tmp_path/'two'/name).read_bytes() for name in made)

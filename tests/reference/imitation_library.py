@@ -1,12 +1,13 @@
 """What the `imitation` library makes of the house in house.json: success of its BC, GAIL and AIRL, and the rewards that the last two learn.
 
 Run by hand, in an environment of its own: pip install imitation==1.0.1, then python imitation_library.py, which writes imitation_library.json beside it.
-States are one-hot viewpoints and one more for having stopped, so that all episodes have one length, as the library wants them. Action 0 is STOP, action k the k-th
-neighbour in order; what is not there leads nowhere.
+States are one-hot viewpoints and one more for having stopped, so that all episodes have one length, as the library wants them. Action 0 is STOP, action
+k the k-th neighbour in order; what is not there leads nowhere.
 """
 import json
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import mkdtemp
 
 import gymnasium as gym
 import numpy as np
@@ -16,6 +17,7 @@ from imitation.algorithms.adversarial.airl import AIRL
 from imitation.algorithms.adversarial.gail import GAIL
 from imitation.data.types import Trajectory
 from imitation.rewards.reward_nets import BasicRewardNet
+from imitation.util.logger import configure
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -89,11 +91,12 @@ def greedy(policy):
 def adversarial(kind, seed: int, steps: int = 100_000):
     "The policy and the rewards (place, action) that `kind` learns."
     torch.manual_seed(seed)
-    venv = DummyVecEnv([lambda s=s: gym.wrappers.TimeLimit(House(), HORIZON) for s in range(8)])
+    venv = DummyVecEnv([lambda: gym.wrappers.TimeLimit(House(), HORIZON) for _ in range(16)])
     venv.seed(seed)
     net = BasicRewardNet(venv.observation_space, venv.action_space, hid_sizes=(64,))
-    ppo = PPO('MlpPolicy', venv, n_steps=64, batch_size=128, n_epochs=5, ent_coef=.02, learning_rate=1e-3, gamma=.95, seed=seed)
-    trainer = kind(demonstrations=demonstrations(), demo_batch_size=64, venv=venv, gen_algo=ppo, reward_net=net, n_disc_updates_per_round=4, allow_variable_horizon=False)
+    ppo = PPO('MlpPolicy', venv, n_steps=32, batch_size=256, n_epochs=5, ent_coef=.01, learning_rate=2e-3, gamma=.95, seed=seed)
+    trainer = kind(demonstrations=demonstrations(), demo_batch_size=64, venv=venv, gen_algo=ppo, reward_net=net, n_disc_updates_per_round=8,
+                   disc_opt_kwargs={'lr': 3e-3}, allow_variable_horizon=False, custom_logger=configure(mkdtemp(), ['csv']))
     trainer.train(steps)
     place, action = (x.ravel() for x in np.meshgrid(range(PLACES), range(ACTIONS), indexing='ij'))
     see = lambda places: np.eye(PLACES + 1, dtype=np.float32)[places]
@@ -105,9 +108,11 @@ def adversarial(kind, seed: int, steps: int = 100_000):
 def main() -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
-    cloner = bc.BC(observation_space=House.observation_space, action_space=House.action_space, demonstrations=demonstrations(), rng=rng)
-    cloner.train(n_epochs=60, progress_bar=False)
-    found = {'success': {'random': float(np.mean([success(lambda place: int(rng.integers(1 + len(NEIGHBORS[place])))) for _ in range(200)])), 'bc': success(greedy(cloner.policy))}, 'reward': {}}
+    cloner = bc.BC(observation_space=House.observation_space, action_space=House.action_space, demonstrations=demonstrations(),
+                   rng=rng, custom_logger=configure(mkdtemp(), ['csv']))
+    cloner.train(n_epochs=400, progress_bar=False)
+    by_chance = [success(lambda place: int(rng.integers(1 + len(NEIGHBORS[place])))) for _ in range(200)]
+    found = {'success': {'random': float(np.mean(by_chance)), 'bc': success(greedy(cloner.policy))}, 'reward': {}}
     for name, kind in (('gail', GAIL), ('airl', AIRL)):
         policies, rewards = zip(*(adversarial(kind, seed) for seed in range(3)))
         found['success'][name] = float(np.mean([success(greedy(p)) for p in policies]))
