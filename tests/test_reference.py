@@ -91,7 +91,7 @@ def test_adversaries_arrive_and_reward_as_the_library_does(form):
     config, chance = AdversarialConfig(form=form, **SETTINGS), torch.Generator().manual_seed(0)
     learner = Adversarial(fresh(), ENV, DATA, config, rng=np.random.default_rng(0), generator=chance)
     for _ in range(60): learner.update()
-    assert LIBRARY['success'][form] == success(learner.actor.policy) == 1
+    assert LIBRARY['success']['random'] < .1 and .5 < LIBRARY['success'][form] <= success(learner.actor.policy) == 1        # the library's AIRL does not always
     walks = watch(ENV, DATA, learner.judging.base)
     ours, theirs, right = [], [], []                                          # of every action that is open where a demonstration begins, beside STOP there
     for place, reward in zip(STARTS, learner.judging.judge.rewards(walks)[:, 0].tolist()):

@@ -58,7 +58,9 @@ def compared(rows: Mapping[str, pd.DataFrame], splits: Sequence[str], metrics: S
     table = compare(frame.astype({'agent': str, 'split': str}), metrics)
     table = table[table.split.isin(splits)].sort_values('split', key=lambda s: s.map(list(splits).index), kind='stable')
     protocol = table.agent.str.split(':').str[0]
-    table['bold'] = pd.concat([beyond_doubt(part, metrics[0]) if part.agent.nunique() > 1 else pd.Series(False, part.index) for _, part in table.groupby(protocol)])
+    table['bold'] = False
+    for name, part in table.groupby(protocol):
+        if name != 'reference' and part.agent.nunique() > 1: table.loc[part.index, 'bold'] = beyond_doubt(part, metrics[0])
     return table.reset_index(drop=True)
 
 def spelled(table: pd.DataFrame, metrics: Sequence[str], bold: str = '{}', beside: pd.DataFrame | None = None) -> pd.DataFrame:
