@@ -860,6 +860,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'nl_irl.plots.paper.page': ('paper.html#page', 'nl_irl/plots/paper.py'),
                                     'nl_irl.plots.paper.publish_figure': ('paper.html#publish_figure', 'nl_irl/plots/paper.py'),
                                     'nl_irl.plots.paper.publish_table': ('paper.html#publish_table', 'nl_irl/plots/paper.py'),
+                                    'nl_irl.plots.paper.publish_words': ('paper.html#publish_words', 'nl_irl/plots/paper.py'),
                                     'nl_irl.plots.paper.sources': ('paper.html#sources', 'nl_irl/plots/paper.py'),
                                     'nl_irl.plots.paper.spelled': ('paper.html#spelled', 'nl_irl/plots/paper.py')},
             'nl_irl.plots.routes': { 'nl_irl.plots.routes.draw_episode': ('routes.html#draw_episode', 'nl_irl/plots/routes.py'),

@@ -23,7 +23,7 @@ from ..sweeps import read_sweep
 
 # %% auto #0
 __all__ = ['FIGURES', 'MARKERS', 'LINES', 'sources', 'page', 'publish_figure', 'gathered', 'compared', 'spelled', 'markdown',
-           'publish_table', 'error_lines', 'difference_bars']
+           'publish_table', 'publish_words', 'error_lines', 'difference_bars']
 
 # %% ../../nbs/76_paper.ipynb #n004
 def sources(records: Sequence[Record]) -> str:
@@ -88,6 +88,13 @@ def publish_table(table: pd.DataFrame, name: str, caption: str, records: Sequenc
     write_bytes(folder/f'{name}.tex', escaped.to_latex(caption=caption.replace('%', r'\%').replace('_', r'\_').replace('`', ''), label=f'tab:{name}').encode())
     write_bytes(folder/f'{name}.md', page(name, caption, markdown(spelled(table, metrics, '**{}**', beside)), records))
     return spelled(table, metrics, beside=beside)
+
+# %% ../../nbs/76_paper.ipynb #n008
+def publish_words(table: pd.DataFrame, name: str, caption: str, records: Sequence[Record], folder: Path | str) -> pd.DataFrame:
+    "Write a `table` of words as CSV and its page into `folder`; the table."
+    write_bytes(Path(folder)/f'{name}.csv', table.to_csv().encode())
+    write_bytes(Path(folder)/f'{name}.md', page(name, caption, markdown(table), records))
+    return table
 
 # %% ../../nbs/76_paper.ipynb #n010
 MARKERS, LINES = 'os^DvP', ('-', '--', '-.', ':', (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
