@@ -13,19 +13,20 @@ import typer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from rich.live import Live
     from rich.table import Table
     from nl_irl.runs import Run
-    from nl_irl.sweeps import Cell, Standing
+    from nl_irl.sweeps import Cell, Standing, Watch
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={
     'help_option_names': ['-h', '--help'], 'max_content_width': 110})
 
 # %% auto #0
 __all__ = ['app', 'COLUMNS', 'Split', 'Data', 'Official', 'show_version', 'about', 'join_pairs', 'parse_parameters',
-           'print_scores', 'print_files', 'show', 'run', 'resume', 'standings', 'sweep_command', 'adapt_command',
-           'report_command', 'paths_of', 'submit', 'score', 'print_numbers', 'reward_command', 'generator_command',
-           'answer_facts', 'ask_command', 'keep_record', 'record_command', 'pack_command', 'data_command',
-           'requirement_facts', 'optional_facts', 'doctor', 'refusal', 'main']
+           'print_scores', 'print_files', 'show', 'run', 'resume', 'standings', 'watcher', 'sweep_command',
+           'adapt_command', 'report_command', 'paths_of', 'submit', 'score', 'print_numbers', 'reward_command',
+           'generator_command', 'answer_facts', 'ask_command', 'keep_record', 'record_command', 'pack_command',
+           'data_command', 'requirement_facts', 'optional_facts', 'doctor', 'refusal', 'main']
 
 # %% ../nbs/80_cli.ipynb #c003
 def show_version(wanted: bool) -> None:
@@ -159,6 +160,16 @@ def standings(cells: Sequence[tuple[Cell, Standing]], workers: int, most: int = 
     if len(told) > most: table.add_row(f'and {len(told) - most} more', '', '', '')
     return table
 
+def watcher(live: Live, workers: int, record: str) -> Watch:
+    "Draws the `standings` on a terminal, and keeps a record in the folder `record` ('': nowhere) of each run as it ends."
+    kept = set()
+    def watch(now: Sequence[tuple[Cell, Standing]]) -> None:
+        if live.console.is_terminal: live.update(standings(now, workers))
+        for cell in [cell for cell, s in now if record and s.state == 'done' and cell not in kept]:
+            keep_record(cell.folder, record)
+            kept.add(cell)
+    return watch
+
 # %% ../nbs/80_cli.ipynb #s000
 @app.command('sweep')
 def sweep_command(file: Annotated[Path, typer.Argument(metavar='FILE', help='A sweep, in YAML.')],
@@ -196,13 +207,7 @@ def sweep_command(file: Annotated[Path, typer.Argument(metavar='FILE', help='A s
     else:
         screen = Console()
         with Live(console=screen, refresh_per_second=1) as live:
-            kept = set()
-            def watch(now: Sequence[tuple[Cell, Standing]]) -> None:
-                if screen.is_terminal: live.update(standings(now, many))
-                for cell in [cell for cell, s in now if record and s.state == 'done' and cell not in kept]:
-                    keep_record(cell.folder, record)
-                    kept.add(cell)
-            found = sweep(cells, engine=engine, workers=many, retry=retry, watch=watch)
+            found = sweep(cells, engine=engine, workers=many, retry=retry, watch=watcher(live, many, record))
             live.update(standings(list(zip(cells, found)), many))
     for cell, s in zip(cells, found):
         if s.state == 'failed': print(f'{cell.folder} failed:\n{s.note}\n')

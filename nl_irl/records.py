@@ -34,7 +34,7 @@ __all__ = ['FORMAT', 'FREE', 'COLUMNS', 'distinct', 'asked', 'slim', 'curves', '
 
 # %% ../nbs/73_records.ipynb #n004
 FORMAT = 1                                                          # of records; a change that older code cannot read raises it
-FREE = ('data', 'device', 'threads', 'brief', 'control')            # parameters that say nothing of what was learned, but where, and what was judged or learned beside
+FREE = ('data', 'device', 'threads', 'brief', 'control')            # parameters that say nothing of what was learned
 
 def distinct(experiment: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     "Those of `parameters` that are not as they come in the notebook of `experiment`."
@@ -50,7 +50,7 @@ def asked(run: Run) -> tuple[str, dict[str, Any]]:
     return run.config['experiment'], run.config['parameters']
 
 # %% ../nbs/73_records.ipynb #n007
-COLUMNS = {'agent': str, 'split': str, 'level': str, 'id': str, 'scan': str, 'SR': np.int8, **dict.fromkeys(('SPL', 'nDTW', 'explored'), np.float32), 'met': bool}
+COLUMNS = dict.fromkeys(('agent', 'split', 'level', 'id', 'scan'), str) | {'SR': np.int8} | dict.fromkeys(('SPL', 'nDTW', 'explored'), np.float32) | {'met': bool}
 
 def slim(results: pd.DataFrame) -> pd.DataFrame:
     "The columns of `results` that are kept: names as categories, numbers to three digits."
@@ -94,7 +94,8 @@ def record(run: Run, folder: Path | str) -> Path:
     table = pa.Table.from_pandas(slim(results), preserve_index=False)
     name = hashlib.sha256(json.dumps([facts['experiment'], facts['parameters']], sort_keys=True).encode()).hexdigest()[:10]
     made, file = io.BytesIO(), Path(folder)/f'{facts["experiment"]}-{name}.parquet'
-    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b'nl_irl': json.dumps(facts).encode()}), made, compression='zstd', compression_level=19)
+    told = {**table.schema.metadata, b'nl_irl': json.dumps(facts).encode()}
+    pq.write_table(table.replace_schema_metadata(told), made, compression='zstd', compression_level=19)
     write_bytes(file, made.getvalue())
     return file
 

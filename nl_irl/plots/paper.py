@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from ..comparison import beyond_doubt
 from ..evaluation import compare, readable
 from ..files import write_bytes
-from .curves import COLORS, QUIET, save_figure, tidy
+from .curves import COLORS, INK, QUIET, save_figure, tidy
 from ..records import Record, of_cells, read_records, results_of
 from ..runs import PACKAGE
 from ..sweeps import read_sweep
@@ -28,8 +28,11 @@ __all__ = ['FIGURES', 'MARKERS', 'LINES', 'sources', 'page', 'publish_figure', '
 # %% ../../nbs/76_paper.ipynb #n004
 def sources(records: Sequence[Record]) -> str:
     "A Markdown table of what made each of `records`."
-    rows = [f"| `{r.file.name}` | {str((r.facts['git'] or {}).get('commit'))[:9]}{' with changes' * bool((r.facts['git'] or {}).get('changed'))} | {r.facts['device']} "
-            f"| {r.minutes():.1f} | `{r.facts['command']}` |" for r in sorted(records, key=lambda r: r.file.name)]
+    def row(r: Record) -> str:
+        git = r.facts['git'] or {}
+        commit = str(git.get('commit'))[:9] + ' with changes' * bool(git.get('changed'))
+        return f"| `{r.file.name}` | {commit} | {r.facts['device']} | {r.minutes():.1f} | `{r.facts['command']}` |"
+    rows = [row(r) for r in sorted(records, key=lambda r: r.file.name)]
     return '\n'.join(['| record | commit | device | CPU-minutes | command |', '| --- | --- | --- | --- | --- |', *rows])
 
 def page(name: str, caption: str, shown: str, records: Sequence[Record]) -> bytes:
@@ -75,7 +78,8 @@ def spelled(table: pd.DataFrame, metrics: Sequence[str], bold: str = '{}', besid
 def markdown(table: pd.DataFrame) -> str:
     "`table` as Markdown, its index in front."
     line = lambda words: '| ' + ' | '.join(map(str, words)) + ' |'
-    return '\n'.join([line(['', *table.columns]), line(['---'] * (1 + len(table.columns))), *(line([name, *row]) for name, row in zip(table.index, table.to_numpy()))])
+    head = [line(['', *table.columns]), line(['---'] * (1 + len(table.columns)))]
+    return '\n'.join(head + [line([name, *row]) for name, row in zip(table.index, table.to_numpy())])
 
 def publish_table(table: pd.DataFrame, name: str, caption: str, records: Sequence[Record], folder: Path | str, *, metrics: Sequence[str] = ('SR', 'SPL'),
                   beside: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -103,7 +107,8 @@ def error_lines(ax: Axes, lines: Mapping[str, tuple[Sequence[float], pd.DataFram
     "For each label a line through places x and a `compare` table with one row for each, with its intervals; the axis."
     for k, (label, (x, table)) in enumerate(lines.items()):
         spread = [(table[metric] - table[f'{metric}_low']).clip(lower=0), (table[f'{metric}_high'] - table[metric]).clip(lower=0)]
-        ax.errorbar(x, table[metric], yerr=spread, color=COLORS[k % len(COLORS)], marker=MARKERS[k % 6], linestyle=LINES[k % 6], markersize=4.5, capsize=2, linewidth=1.5, label=label)
+        ax.errorbar(x, table[metric], yerr=spread, color=COLORS[k % len(COLORS)], marker=MARKERS[k % 6], linestyle=LINES[k % 6], markersize=4.5, capsize=2,
+                    linewidth=1.5, label=label)
     return tidy(ax)
 
 def difference_bars(ax: Axes, found: Mapping[str, Mapping[str, float]]) -> Axes:
@@ -111,8 +116,8 @@ def difference_bars(ax: Axes, found: Mapping[str, Mapping[str, float]]) -> Axes:
     each, y = list(found.values()), range(len(found))
     middle = np.array([100 * f['difference'] for f in each])
     spread = np.abs(np.array([[100 * f['difference_low'], 100 * f['difference_high']] for f in each]).T - middle)
-    ax.barh(y, middle, xerr=spread, color=[COLORS[0] if m < 0 else COLORS[1] for m in middle], hatch=['' if m < 0 else '//' for m in middle], height=.6, ecolor='#22272e',
-            capsize=2, edgecolor='white')
+    style = dict(color=[COLORS[m >= 0] for m in middle], hatch=['//' * (m >= 0) for m in middle], edgecolor='white')
+    ax.barh(y, middle, xerr=spread, height=.6, ecolor=INK, capsize=2, **style)
     ax.axvline(0, color=QUIET, linewidth=.8)
     ax.set_yticks(y, list(found))
     ax.set_ylim(len(found) - .5, -.5)
