@@ -29,8 +29,8 @@ from .types import require
 from .worlds.tables import distance_between
 
 # %% auto #0
-__all__ = ['FORMAT', 'FREE', 'COLUMNS', 'distinct', 'asked', 'slim', 'curves', 'quantiles', 'facts_of', 'record', 'Record',
-           'read_record', 'read_records', 'of_cells', 'results_of', 'episode_facts', 'record_world']
+__all__ = ['FORMAT', 'FREE', 'NAMES', 'NUMBERS', 'COLUMNS', 'distinct', 'asked', 'slim', 'curves', 'quantiles', 'facts_of',
+           'record', 'Record', 'read_record', 'read_records', 'of_cells', 'results_of', 'episode_facts', 'record_world']
 
 # %% ../nbs/73_records.ipynb #n004
 FORMAT = 1                                                          # of records; a change that older code cannot read raises it
@@ -50,7 +50,8 @@ def asked(run: Run) -> tuple[str, dict[str, Any]]:
     return run.config['experiment'], run.config['parameters']
 
 # %% ../nbs/73_records.ipynb #n007
-COLUMNS = dict.fromkeys(('agent', 'split', 'level', 'id', 'scan'), str) | {'SR': np.int8} | dict.fromkeys(('SPL', 'nDTW', 'explored'), np.float32) | {'met': bool}
+NAMES, NUMBERS = ('agent', 'split', 'level', 'id', 'scan'), ('SPL', 'nDTW', 'explored')
+COLUMNS = dict.fromkeys(NAMES, str) | {'SR': np.int8} | dict.fromkeys(NUMBERS, np.float32) | {'met': bool}
 
 def slim(results: pd.DataFrame) -> pd.DataFrame:
     "The columns of `results` that are kept: names as categories, numbers to three digits."

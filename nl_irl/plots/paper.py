@@ -116,7 +116,7 @@ def difference_bars(ax: Axes, found: Mapping[str, Mapping[str, float]]) -> Axes:
     each, y = list(found.values()), range(len(found))
     middle = np.array([100 * f['difference'] for f in each])
     spread = np.abs(np.array([[100 * f['difference_low'], 100 * f['difference_high']] for f in each]).T - middle)
-    style = dict(color=[COLORS[m >= 0] for m in middle], hatch=['//' * (m >= 0) for m in middle], edgecolor='white')
+    style = dict(color=[COLORS[int(m >= 0)] for m in middle], hatch=['//' * int(m >= 0) for m in middle], edgecolor='white')
     ax.barh(y, middle, xerr=spread, height=.6, ecolor=INK, capsize=2, **style)
     ax.axvline(0, color=QUIET, linewidth=.8)
     ax.set_yticks(y, list(found))
