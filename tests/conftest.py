@@ -32,6 +32,17 @@ def pytest_runtest_makereport(item, call):
         report.outcome, report.longrepr = 'failed', f'{item.nodeid} was skipped, although {BESIDE} is there'
 
 
+@pytest.fixture
+def one_thread():
+    "torch in one thread, as it was before afterwards."
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope='session')
 def untrained(tmp_path_factory):
     "The folder of a finished run on tiny houses whose networks have learned nothing, with the walks of two agents."

@@ -27,12 +27,7 @@ from nl_irl.worlds.programs import walk_of
 from nl_irl.worlds.tables import Scan, assemble
 
 
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 # %% the traps, with tables in place of networks: a corridor of six, demonstrators walk two moves and stop

@@ -22,12 +22,7 @@ from nl_irl.worlds.mirror import mirror_episodes, with_mirror
 from nl_irl.worlds.tables import ROWS
 
 
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture(scope='module')

@@ -55,12 +55,7 @@ SETTINGS = dict(updates=60, warmup=5, houses=1, each=len(STARTS), horizon=HOUSE[
                 warm=False, improvement='tree', moves=6, questions=len(STARTS), alpha=.1, rate=1e-2, judge_rate=1e-2, ceiling=.95)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def fresh():

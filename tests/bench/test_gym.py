@@ -20,12 +20,7 @@ def parts():
     return dict(env=Environment(world), episodes=split('train'), encoder=vocabulary, horizon=HORIZON)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def timed(benchmark, run, name, batch):
