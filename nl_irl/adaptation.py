@@ -100,7 +100,7 @@ class AdaptationConfig:
     explorer_updates: int = 500
     updates: int = 400                  # of the policy
     reward_updates: int = 150           # of the reward
-    rate: float = 0.3                   # learning rates, as a share of those of before
+    rate: float = 1.0                   # learning rates, as a share of those of before
     admission: AdmissionRule = field(default_factory=lambda: AdmissionRule(begin=0., full=0., most=0.7))
 
     def __post_init__(self):
