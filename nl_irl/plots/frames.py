@@ -5,6 +5,7 @@
 # %% ../../nbs/75_frames.ipynb #n002
 from __future__ import annotations
 
+import base64
 import io
 import shutil
 import textwrap
@@ -16,6 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ..files import atomic
 from .maps import INK, draw_house, draw_route
@@ -26,11 +28,23 @@ from ..worlds.house import House
 from ..worlds.tables import World
 
 # %% auto #0
-__all__ = ['draw_view', 'draw_odds', 'draw_arrow', 'draw_step', 'pixels', 'find_ffmpeg', 'save_animation', 'write_mp4']
+__all__ = ['picture_in', 'draw_view', 'draw_odds', 'draw_arrow', 'draw_step', 'pixels', 'find_ffmpeg', 'save_animation',
+           'write_mp4']
 
 # %% ../../nbs/75_frames.ipynb #n003
-def draw_view(scene: Mapping[str, Any], at: int, heading: float, ax: Axes, *, most: int = 14) -> Axes:
-    "What is seen from viewpoint `at` of `scene` along `heading` (radians): names where they are seen, what lies behind at both ends."
+def picture_in(episode: Mapping[str, Any], at: int) -> np.ndarray | None:
+    "(height, width, 3) uint8, the strip of viewpoint `at` that an episode of the panels holds; None where it holds none."
+    uri = episode.get('pictures', {}).get(str(at))
+    return uri and np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(',')[2]))))
+
+def draw_view(scene: Mapping[str, Any], at: int, heading: float, ax: Axes, *, most: int = 14, picture: np.ndarray | None = None) -> Axes:
+    """What is seen from viewpoint `at` of `scene` along `heading` (radians): names where they are seen, what lies behind at both ends.
+
+    picture: (height, width, 3), twelve level views side by side, the first along heading 0, drawn beneath.
+    """
+    if picture is not None:
+        ahead = round((heading / (2 * np.pi) + 1 / 24) * picture.shape[1])                       # the strip begins half a view to the left of heading 0
+        ax.imshow(np.roll(picture, picture.shape[1] // 2 - ahead, 1), extent=(-np.pi, np.pi, -1, 1), aspect='auto')
     turned = lambda angle: (angle - heading + np.pi) % (2 * np.pi) - np.pi
     placed: list[tuple[float, float, float]] = []
     for view, name, weight in scene['views'][at][:most]:
@@ -92,7 +106,7 @@ def draw_step(world: World, scene: Mapping[str, Any], episode: Mapping[str, Any]
     left.legend(handles.values(), handles, loc='outside lower center', ncols=2, frameon=False, fontsize=7)
     now, odds = min(step, len(walk['path']) - 1), bool(walk['probability']) and step < len(walk['action'])
     parts = np.ravel(right.subplots(1 + odds, 1, height_ratios=(1.2, 1)[:1 + odds]))
-    draw_view(scene, walk['path'][now], walk['heading'][now], parts[0])
+    draw_view(scene, walk['path'][now], walk['heading'][now], parts[0], picture=picture_in(episode, walk['path'][now]))
     if odds: draw_odds(scene, walk, step, parts[1])
     figure.suptitle(textwrap.fill('“' + ''.join(piece for piece, _ in episode['words']).strip() + '”', int(width * 14)), fontsize=9, color=INK)
     return figure

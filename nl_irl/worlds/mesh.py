@@ -6,26 +6,27 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
+from tqdm.auto import tqdm
 
 from ..files import write_bytes, write_json
-from ..types import require
+from ..types import Trajectory, require
 from .connectivity import SUFFIX
 from .floorplans import FLOOR_HEIGHT, STAIRS
-from .furniture import CATALOGUE
 from .house import Door, House, Room, Thing
+from .houses import HouseData
 from .sight import EYE, opening_of, wall_axis, walls_of
 
 # %% auto #0
 __all__ = ['PATTERNS', 'THIN', 'TRIM', 'LINTEL', 'COLOUR', 'UNDERFOOT', 'FOUR', 'SHAPES', 'UP', 'Quads', 'box', 'level', 'normal',
            'rgb', 'painted', 'together', 'slab', 'doorway', 'flights', 'shell', 'shapes', 'facing', 'shape_of',
            'house_mesh', 'shaded', 'picture', 'linear', 'srgb', 'upright', 'need_trimesh', 'triangles', 'metres_of',
-           'look', 'meaning', 'part_colour', 'annotations', 'connectivity', 'export_glb']
+           'look', 'meaning', 'part_colour', 'annotations', 'connectivity', 'export_glb', 'records_of', 'export_houses']
 
 # %% ../../nbs/31_mesh.ipynb #n005
 class Quads(NamedTuple):
@@ -118,7 +119,7 @@ def shell(house: House, wall: int, floor: int, ceiling: int, stairs: int, doors:
         z = FLOOR_HEIGHT * storey
         walls = [slab(int(axis), at, low, high, z, z + FLOOR_HEIGHT) for axis, at, low, high in walls_of(house.rooms, house.doors, storey)]
         faces.append(painted(np.concatenate(walls), 'wall', wall))
-    for k, room in enumerate(house.rooms):
+    for room in house.rooms:
         z = FLOOR_HEIGHT * room.floor
         under = next((name for name, kinds in UNDERFOOT.items() if room.kind in kinds), 'floor')
         pattern = {'tiled': 'tiles', 'soft': 'weave', 'bare': 'plain'}.get(under, 'planks')
@@ -321,3 +322,17 @@ def export_glb(house: House, folder: Path | str) -> Path:
                                             'semantic_descriptor_filename': file('.semantic.txt').name, **{f'semantic_{k}': v for k, v in UP.items()},
                                             'has_semantic_textures': False, 'requires_lighting': False})
     return file('.glb')
+
+# %% ../../nbs/31_mesh.ipynb #n026
+def records_of(trajectories: Mapping[str, Sequence[Trajectory]], scans: Collection[str]) -> list[dict[str, Any]]:
+    "The trajectories in `scans` of all splits as records of Room-to-Room's format, each whole; what speaks of a part is left out."
+    found = [(f'{split}-{k}', t) for split, some in trajectories.items() for k, t in enumerate(some) if t.scan in scans]
+    return [dict(path_id=name, scan=t.scan, heading=t.heading, path=list(t.viewpoints), instructions=texts) for name, t in found
+            if (texts := [i.text for i in t.instructions if i.span in (None, (0, t.time))])]
+
+def export_houses(data: HouseData, folder: Path | str, count: int = 0) -> list[Path]:
+    "Write the first `count` houses of `data` (0: all) into `folder` (`export_glb`), and episodes.json, what was walked and said in them; the GLBs."
+    houses = data.houses[:count or None]
+    files = [export_glb(h, folder) for h in tqdm(houses, desc='houses', unit='house', leave=False)]
+    write_json(Path(folder)/'episodes.json', records_of(data.trajectories, {h.name for h in houses}))
+    return files

@@ -26,7 +26,8 @@ from ..types import require
 from .tables import HEADINGS, ROWS
 
 # %% auto #0
-__all__ = ['Answer', 'how_to_get', 'there_is_habitat', 'Body', 'Lens', 'to_habitat', 'from_habitat', 'turned', 'Simulator']
+__all__ = ['Answer', 'how_to_get', 'there_is_habitat', 'Body', 'Lens', 'to_habitat', 'from_habitat', 'turned', 'begun',
+           'last_words', 'drawing_fault', 'Simulator']
 
 # %% ../../nbs/32_simulator.ipynb #n004
 def how_to_get() -> str:
@@ -186,6 +187,15 @@ def _follow(places: np.ndarray, heading: float, near: float, most: int) -> tuple
             poses.append(_pose(agent))
     return np.array(poses), np.array(actions, np.int64), np.array(hit, bool)
 
+def _act(action: str, position: np.ndarray | None, heading: float) -> dict[str, Any]:
+    "Do one thing ('' and 'stop' do nothing), or begin at `position`: the pose (4,) as in `_follow`, whether it collided, and what lies ahead: rgb, depth."
+    sim = _there['sim']
+    agent = sim.get_agent(0)
+    if position is not None: _stand(position, heading)
+    hit = action in ('forward', 'left', 'right') and bool(agent.act(action))
+    seen = sim.get_sensor_observations()
+    return dict(pose=_pose(agent), collided=hit, rgb=seen['rgb1'][..., :3], depth=seen['depth1'])
+
 def _pose(agent: Any) -> np.ndarray:
     "(4,) where the agent stands, and its heading in radians."
     state = agent.state
@@ -193,6 +203,26 @@ def _pose(agent: Any) -> np.ndarray:
     return np.array([*state.position, -2 * np.arctan2(q.y, q.w) % (2 * np.pi)])
 
 # %% ../../nbs/32_simulator.ipynb #n013
+def begun(log: Path) -> ProcessPoolExecutor:
+    "The other process, not yet started; what it prints goes to the file `log`."
+    return ProcessPoolExecutor(1, mp_context=get_context('spawn'), initializer=_quiet, initargs=(str(log),))
+
+def last_words(log: Path) -> str:
+    "The last lines of `log`, '' where there are none."
+    return ' / '.join(log.read_text(errors='replace').strip().splitlines()[-3:]) if log.exists() else ''
+
+def drawing_fault(gpu: int = -1) -> str:
+    "'' where habitat-sim can draw on this machine, else why it cannot, or that it is missing. It takes a second."
+    if not there_is_habitat(): return how_to_get()
+    with tempfile.TemporaryDirectory(prefix='nl_irl-habitat-') as folder:
+        log = Path(folder)/'log'
+        with begun(log) as pool:
+            try: pool.submit(_open, 'NONE', '', Body(), Lens(size=16), True, gpu).result()
+            except BrokenProcessPool: return f'habitat-sim ended its process where it was to draw: {last_words(log) or "no word of why"}; EGL may be missing: apt-get install libegl1'
+            except Exception as error: return f'habitat-sim cannot be used: {type(error).__name__}: {error}'
+    return ''
+
+# %% ../../nbs/32_simulator.ipynb #n014
 Answer = TypeVar('Answer')
 
 class Simulator:
@@ -208,7 +238,7 @@ class Simulator:
         require(not dataset or Path(dataset).is_file(), f'{dataset}: there is no such scene-dataset configuration')
         self.folder = tempfile.TemporaryDirectory(prefix='nl_irl-habitat-')
         self.log = Path(self.folder.name)/'log'
-        self.pool = ProcessPoolExecutor(1, mp_context=get_context('spawn'), initializer=_quiet, initargs=(str(self.log),))
+        self.pool = begun(self.log)
         full = str(Path(scene).resolve()) if not dataset else self.scene
         try:
             found = self.ask(_open, full, str(dataset and Path(dataset).resolve()), self.body, self.lens, render, gpu)
@@ -225,9 +255,8 @@ class Simulator:
         "What the function `what` of this module answers in the other process."
         try: return self.pool.submit(what, *args).result()
         except BrokenProcessPool:
-            said = self.log.read_text(errors='replace').strip().splitlines()[-3:] if self.log.exists() else []
-            raise ValueError(f'{self.scene}: habitat-sim ended its process' + f': {" / ".join(said)}' * bool(said) +
-                             '; nl-irl doctor says whether it can draw here (EGL), and a broken scene has to be fetched anew') from None
+            raise ValueError(f'{self.scene}: habitat-sim ended its process ({last_words(self.log) or "no word of why"}); nl-irl doctor says whether it can draw '
+                             'here, and a broken scene has to be fetched anew') from None
 
     @property
     def island(self) -> int:
@@ -250,5 +279,6 @@ class Simulator:
     def distances(self, a: np.ndarray, b: np.ndarray) -> np.ndarray: return self.ask(_distances, a, b)
     def panorama(self, position: np.ndarray) -> dict[str, np.ndarray]: return self.ask(_panorama, position)
     def look(self, position: np.ndarray, heading: float) -> dict[str, np.ndarray]: return self.ask(_look, position, heading)
+    def act(self, action: str, position: np.ndarray | None = None, heading: float = 0.) -> dict[str, Any]: return self.ask(_act, action, position, heading)
     def follow(self, places: np.ndarray, heading: float, *, near: float = 0.25, most: int = 1000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.ask(_follow, places, heading, near, most)
