@@ -22,6 +22,7 @@ from .route_irl import RouteIRLConfig
 from .speaking import SpeakingConfig
 from .types import Episode, require
 from .worlds.cache import cached_houses
+from .worlds.features import Features
 from .worlds.house import House
 from .worlds.narrate import narrated
 from .worlds.programs import Ground
@@ -36,7 +37,7 @@ __all__ = ['ROUTES', 'WORLDS', 'Benchmark', 'load_houses', 'load_rooms', 'load_h
 # %% ../nbs/57_benchmarks.ipynb #c003
 @dataclass(frozen=True)
 class Benchmark:
-    """A `world`, its `splits` (name -> episodes), and what else it has: `houses` (scan -> plan), or the `scenes` that it was photographed in.
+    """A `world`, its `splits` (name -> episodes), and what else there is: `houses` (scan -> plan), `scenes` for their pictures, `features` of all views.
 
     A world of fewer than five scenes has no splits of unseen ones.
     """
@@ -44,6 +45,7 @@ class Benchmark:
     splits: Mapping[str, Sequence[Episode]]
     houses: Mapping[str, House] = field(default_factory=dict)
     scenes: Scenes | None = None
+    features: Features | None = None
 
     def __post_init__(self):
         missing = {'train', 'dev_seen'} - set(self.splits)
@@ -68,12 +70,13 @@ def load_houses(preset: str, data: Path | str | None = None, episodes: Path | st
 def load_rooms(preset: str, data: Path | str | None = None, episodes: Path | str = '', scene: Path | str = '') -> Benchmark:
     """Room-to-Room with object panoramas, from the data folder `data` (errors and defaults: `nl_irl.data.data_folder`); all presets hold the same.
 
-    The file `episodes`, in Room-to-Room's record format, makes a split val_file of its own.
+    The file `episodes`, in Room-to-Room's record format, makes a split val_file of its own. `scene`: a GLB of Matterport3D, or a folder of them, for pictures
+    (`load_scenes`).
     """
-    require(not scene, f'{scene}: Room-to-Room takes no scene; the world habitat does')
     world = load_r2r(data)
     files = {s: s for s in ('train', 'dev_seen', 'dev_unseen', 'val_seen', 'val_unseen', 'test')} | ({'val_file': episodes} if episodes else {})
-    return Benchmark(world, {name: tuple(r2r_episodes(data, s, world)) for name, s in files.items()})
+    splits = {name: tuple(r2r_episodes(data, s, world)) for name, s in files.items()}
+    return Benchmark(world, splits, scenes=load_scenes(scene) if scene else None)
 
 def load_habitat(preset: str, data: Path | str | None = None, episodes: Path | str = '', scene: Path | str = '') -> Benchmark:
     """The GLB `scene`, or those of a folder, as habitat-sim shows them (errors: `load_scenes`), with sentences by rule (`34_narrate`).
@@ -90,7 +93,7 @@ def load_habitat(preset: str, data: Path | str | None = None, episodes: Path | s
         for k, t in enumerate(found):
             split = ('dev_unseen', 'val_unseen')[k % 2] if scan in unseen else ('dev_seen', 'val_seen', *['train'] * 8)[k % 10]
             splits.setdefault(split, []).extend(episodes_of(world, t, f'{scan}-{k}'))
-    return Benchmark(world, {name: tuple(es) for name, es in splits.items()}, scenes=made)
+    return Benchmark(world, {name: tuple(es) for name, es in splits.items()}, scenes=made, features=made.features)
 
 ROUTES = {'tiny': 30, 'full': 300}
 WORLDS = {'houses': load_houses, 'r2r': load_rooms, 'habitat': load_habitat}

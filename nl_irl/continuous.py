@@ -20,10 +20,11 @@ from .worlds.simulator import Simulator, from_habitat, to_habitat
 from .worlds.tables import World
 
 # %% auto #0
-__all__ = ['ACTIONS', 'Drive', 'poses_of', 'drive', 'judged', 'film', 'ContinuousEnv']
+__all__ = ['ACTIONS', 'FAR', 'Drive', 'poses_of', 'drive', 'judged', 'film', 'ContinuousEnv']
 
 # %% ../nbs/48_continuous.ipynb #n004
 ACTIONS = ('stop', 'forward', 'left', 'right')          # 0.25 m forward, turns of 15 degrees
+FAR = 100.                                              # metres: the depth of whatever lies further
 
 @dataclass(frozen=True, eq=False)
 class Drive:
@@ -50,9 +51,9 @@ def drive(sim: Simulator, world: World, path: Sequence[str], heading: float, *, 
     return Drive(Trajectory(world.scans[world.scan[rows[0]]], poses=whole, heading=heading), np.append(action + 1, 0), np.append(collided, False))
 
 def judged(sim: Simulator, world: World, episodes: Sequence[Episode], drives: Sequence[Drive]) -> pd.DataFrame:
-    """One row for each of `episodes` and what was done there: id, scan, SR (ends within 3 m of the goal, over the navmesh), SPL, distance, metres, actions, collisions.
+    """One row for each of `episodes` and what was done there: id, scan, SR (stops within 3 m of the goal), SPL, distance, metres, actions, collisions.
 
-    SPL (Anderson et al. 2018) with the shortest way over the navmesh. A `ValueError` if an episode withholds its answer.
+    Distances are over the navmesh, also in SPL (Anderson et al. 2018, eq. 1). A `ValueError` if an episode withholds its answer.
     """
     for e in episodes: require(bool(e.path), f'episode {e.task.id} withholds its answer')
     eye = np.array([0, 0, sim.lens.eye])
@@ -74,8 +75,9 @@ def film(sim: Simulator, made: Drive, *, every: int = 1) -> list[np.ndarray]:
 
 # %% ../nbs/48_continuous.ipynb #n006
 class ContinuousEnv(gymnasium.Env):
-    """One agent in the scene of `sim`, on `episodes` in turn: actions as in `ACTIONS`; observations `rgb` (size, size, 3), `depth` (size, size) metres, `instruction`.
+    """One agent in the scene of `sim`, on `episodes` in turn.
 
+    Actions: `ACTIONS`.  Observations: `rgb` (size, size, 3) uint8, `depth` (size, size) float32 metres, `instruction` text.
     Reward 1 for stopping within 3 m of the goal, over the navmesh; an episode is truncated after `most` actions. info: position, heading, collided, distance.
     """
     metadata: dict[str, Any] = {'render_modes': ['rgb_array']}
@@ -87,16 +89,18 @@ class ContinuousEnv(gymnasium.Env):
         self.action_space = spaces.Discrete(len(ACTIONS))
         longest = max(len(e.task.text) for e in episodes)
         letters = ''.join(sorted({c for e in episodes for c in e.task.text}))
-        self.observation_space = spaces.Dict({'rgb': spaces.Box(0, 255, (size, size, 3), np.uint8), 'depth': spaces.Box(0, np.inf, (size, size), np.float32),
+        self.observation_space = spaces.Dict({'rgb': spaces.Box(0, 255, (size, size, 3), np.uint8), 'depth': spaces.Box(0, FAR, (size, size), np.float32),
                                               'instruction': spaces.Text(longest, charset=letters)})
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        "The next episode, or that of the number options['episode']."
+        "The next episode; or one drawn with `seed`, or that of the number options['episode']."
         super().reset(seed=seed)
-        self.number = int((options or {}).get('episode', self.number + 1)) % len(self.episodes)
+        following = self.number + 1 if seed is None else self.np_random.integers(len(self.episodes))
+        self.number = int((options or {}).get('episode', following)) % len(self.episodes)
         self.episode, self.steps = self.episodes[self.number], 0
         eye = np.array([0, 0, self.sim.lens.eye])
-        self.goal, start = (self.sim.snap(to_habitat(self.world.position[self.world.rows([id])] - eye))[0] for id in (self.episode.goal, self.episode.task.start))
+        rows = self.world.rows([self.episode.goal, self.episode.task.start])
+        self.goal, start = self.sim.snap(to_habitat(self.world.position[rows] - eye))
         return self.seen(self.sim.act('', start, self.episode.task.heading))
 
     def seen(self, told: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -104,7 +108,7 @@ class ContinuousEnv(gymnasium.Env):
         self.picture = told['rgb']
         distance = float(self.sim.distances(told['pose'][None, :3].astype(np.float32), self.goal[None])[0])
         info = dict(position=from_habitat(told['pose'][:3]), heading=float(told['pose'][3]), collided=told['collided'], distance=distance)
-        return {'rgb': told['rgb'], 'depth': told['depth'], 'instruction': self.episode.task.text}, info
+        return {'rgb': told['rgb'], 'depth': told['depth'].clip(max=FAR), 'instruction': self.episode.task.text}, info
 
     def step(self, action: int) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         "One of `ACTIONS`."

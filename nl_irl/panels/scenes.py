@@ -104,9 +104,9 @@ def scene_of(world: World, scan: str, house: House | None = None, *, far: bool =
 
 def pictures(bench: Benchmark, scan: str, at: Iterable[int]) -> dict[str, str]:
     "What the cameras showed at viewpoints `at` of `scan`, as data URIs of its strips by number; nothing where the world was not photographed."
-    if bench.scenes is None: return {}
     first = bench.world.scan_start[bench.world.scans.index(scan)]
-    return {str(k): 'data:image/jpeg;base64,' + base64.b64encode(bench.scenes.strip(int(first) + k)).decode() for k in sorted(set(at))}
+    strips = {str(k): bench.scenes.strip(bench.world.ids[first + k]) for k in sorted(set(at))} if bench.scenes else {}
+    return {k: 'data:image/jpeg;base64,' + base64.b64encode(strip).decode() for k, strip in strips.items() if strip}
 
 def scene_in(found: Learned, scan: str) -> dict[str, Any]:
     "The scene of `scan` in the world of `found`, with what its agents see."

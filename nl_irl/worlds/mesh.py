@@ -25,8 +25,8 @@ from .sight import EYE, opening_of, wall_axis, walls_of
 # %% auto #0
 __all__ = ['PATTERNS', 'THIN', 'TRIM', 'LINTEL', 'COLOUR', 'UNDERFOOT', 'FOUR', 'SHAPES', 'UP', 'Quads', 'box', 'level', 'normal',
            'rgb', 'painted', 'together', 'slab', 'doorway', 'flights', 'shell', 'shapes', 'facing', 'shape_of',
-           'house_mesh', 'shaded', 'picture', 'linear', 'srgb', 'upright', 'need_trimesh', 'triangles', 'metres_of',
-           'look', 'meaning', 'part_colour', 'annotations', 'connectivity', 'export_glb', 'records_of', 'export_houses']
+           'house_mesh', 'shaded', 'picture', 'srgb', 'upright', 'need_trimesh', 'triangles', 'metres_of', 'look',
+           'meaning', 'part_colour', 'annotations', 'connectivity', 'export_glb', 'records_of', 'export_houses']
 
 # %% ../../nbs/31_mesh.ipynb #n005
 class Quads(NamedTuple):
@@ -153,8 +153,10 @@ SHAPES = shapes(f"""
     bed: 0 0 1 10 10 6.5; 0 0 6.5 10 0.5 10 brown; 1 0.8 6.5 4.6 2.6 8 white; 5.4 0.8 6.5 9 2.6 8 white
     bunk bed: 0 0 1.6 10 10 2.8; 0 0 6 10 10 7.2; {FOUR.format('10', 'brown')}; 0.6 0.8 7.2 5 2 8 white
     crib: 0 0 4 10 10 5 white; 0 0 5 10 0.6 10; 0 9.4 5 10 10 10; 0 0.6 5 0.6 9.4 10; 9.4 0.6 5 10 9.4 10; {FOUR.format('4.6', '')}
-    bookshelf, shelf, shoe rack, wine rack: 0 0 0 10 0.6 10; 0 0 0 0.6 10 10; 9.4 0 0 10 10 10; 0 0 9.6 10 10 10; 0 0 0 10 10 0.6; 0 0 3 10 10 3.3; 0 0 6.2 10 10 6.5; 1 1 3.3 7 8 5.4 red; 2 1 0.6 9 8 2.6 blue; 1 1 6.5 6 8 8.8 green
-    cabinet, wardrobe, sideboard, dresser, filing cabinet, nightstand, counter, kitchen island, tv stand, toy chest: 0 0 0 10 9.6 10; 0.5 9.6 0.8 4.8 10 9.2; 5.2 9.6 0.8 9.5 10 9.2; 4.9 9.6 0.8 5.1 9.8 9.2 dark
+    bookshelf, shelf, shoe rack, wine rack: 0 0 0 10 0.6 10; 0 0 0 0.6 10 10; 9.4 0 0 10 10 10; 0 0 9.6 10 10 10; 0 0 0 10 10 0.6; 0 0 3 10 10 3.3; \
+        0 0 6.2 10 10 6.5; 1 1 3.3 7 8 5.4 red; 2 1 0.6 9 8 2.6 blue; 1 1 6.5 6 8 8.8 green
+    cabinet, wardrobe, sideboard, dresser, filing cabinet, nightstand, counter, kitchen island, tv stand, toy chest: 0 0 0 10 9.6 10; \
+        0.5 9.6 0.8 4.8 10 9.2; 5.2 9.6 0.8 9.5 10 9.2; 4.9 9.6 0.8 5.1 9.8 9.2 dark
     stove: 0 0 0 10 9.5 9.6; 0 0 9.6 10 9.5 10 dark; 1 9.5 1.5 9 10 6.5 dark
     refrigerator: 0 0 0 10 9.4 10; 0.3 9.4 0.3 9.7 10 6.6; 0.3 9.4 6.8 9.7 10 9.8
     dishwasher, washing machine, dryer: 0 0 0 10 9.6 10; 2 9.6 2 8 10 7 dark; 0.6 9.6 8.4 9.4 10 9.5 metal
@@ -216,19 +218,17 @@ def shaded(quads: Quads) -> np.ndarray:
 # %% ../../nbs/31_mesh.ipynb #n019
 def picture(pattern: str, size: int = 128) -> np.ndarray:
     "(size, size) uint8 grey picture of a square metre of `pattern`, which repeats without a seam."
+    if pattern == 'plain': return np.full((4, 4), 255, np.uint8)
     y, x = np.mgrid[:size, :size] / size
     rng = np.random.default_rng(zlib.crc32(pattern.encode()))
     if pattern == 'planks':
         plank = (x * 8).astype(int)
         tone = rng.uniform(0.86, 1, 8)[plank] - 0.05 * (np.abs((y + rng.uniform(size=8)[plank]) % 1) < 0.02) - 0.12 * (x * 8 % 1 < 0.06)
         tone = tone + 0.03 * np.sin(2 * np.pi * (3 * y + rng.uniform(size=8)[plank]))
-    elif pattern == 'tiles': tone = 0.97 - 0.15 * ((x * 3 % 1 < 0.04) | (y * 3 % 1 < 0.04)) - rng.uniform(0, 0.05, (3, 3))[(y * 3).astype(int), (x * 3).astype(int)]
+    elif pattern == 'tiles':
+        tone = 0.97 - 0.15 * ((x * 3 % 1 < 0.04) | (y * 3 % 1 < 0.04)) - rng.uniform(0, 0.05, (3, 3))[(y * 3).astype(int), (x * 3).astype(int)]
     else: tone = 0.93 + 0.04 * np.sin(2 * np.pi * 24 * x) * np.sin(2 * np.pi * 24 * y) + rng.uniform(-0.03, 0.03, x.shape)
     return (255 * np.clip(tone, 0, 1)).astype(np.uint8)
-
-def linear(colour: np.ndarray) -> np.ndarray:
-    "sRGB to linear, both 0 to 1."
-    return np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
 
 def srgb(colour: np.ndarray) -> np.ndarray:
     "Linear to sRGB, both 0 to 1."
@@ -261,13 +261,12 @@ def look(quads: Quads) -> bytes:
     trimesh = need_trimesh()
     scene, colours = trimesh.Scene(), np.rint(255 * shaded(quads)).astype(int)
     kinds, kind = np.unique(np.column_stack([colours, quads.pattern]), axis=0, return_inverse=True)
-    pictures = {k: Image.fromarray(picture(name)).convert('RGB') for k, name in enumerate(PATTERNS) if k}
     for k, (*colour, pattern) in enumerate(kinds.tolist()):
         which = kind.ravel() == k
         vertex, face = triangles(quads, which)
-        material = trimesh.visual.material.PBRMaterial(baseColorFactor=np.append(np.rint(255 * linear(np.array(colour) / 255)), 255).astype(np.uint8),
-                                                       baseColorTexture=pictures.get(pattern), metallicFactor=0., roughnessFactor=1.)
-        visual = trimesh.visual.TextureVisuals(uv=metres_of(quads, which) if pattern else None, material=material)
+        paint = Image.fromarray((picture(PATTERNS[pattern])[..., None] / 255 * colour).astype(np.uint8))
+        material = trimesh.visual.material.PBRMaterial(baseColorTexture=paint, metallicFactor=0., roughnessFactor=1.)
+        visual = trimesh.visual.TextureVisuals(uv=metres_of(quads, which), material=material)
         scene.add_geometry(trimesh.Trimesh(vertex, face, visual=visual, process=False))
     return scene.export(file_type='glb')
 
@@ -293,7 +292,8 @@ def annotations(house: House, names: Sequence[str]) -> str:
     "What the colours of a semantic mesh mean, as HM3D writes it: number, sRGB colour, category and room of each part."
     colour = np.rint(255 * srgb(part_colour(len(names)) / 255)).astype(int)
     room = [0] * 5 + [t.room for t in house.things] + [d.rooms[0] for d in house.doors]
-    return '\n'.join(['HM3D Semantic Annotations', *(f'{k},{bytes(colour[k].tolist()).hex().upper()},"{names[k]}",{room[k]}' for k in range(1, len(names)))]) + '\n'
+    lines = [f'{k},{bytes(colour[k].tolist()).hex().upper()},"{names[k]}",{room[k]}' for k in range(1, len(names))]
+    return '\n'.join(['HM3D Semantic Annotations', *lines, ''])
 
 def connectivity(house: House) -> list[dict[str, Any]]:
     "The viewpoints of `house` as records of a connectivity file (Matterport3D simulator): cameras at eye height, moves, who sees whom."

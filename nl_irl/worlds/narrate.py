@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..types import Instruction, Trajectory
-from .tables import HEADINGS, ROWS, World, headings_along, shortest_path
+from .tables import HEADINGS, World, headings_along, shortest_path
 
 # %% auto #0
 __all__ = ['SHARP', 'BACK', 'ONWARD', 'TURNS', 'STOPS', 'BY', 'turns', 'shown', 'landmark', 'route_sentence', 'end_sentence',

@@ -8,19 +8,20 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import connected_components, dijkstra
 from tqdm.auto import tqdm
 
+from ..data import data_folder
 from ..files import sha256
 from ..types import require
 from .cache import cached, open_world, save_world
@@ -31,12 +32,20 @@ from .simulator import Body, Lens, Simulator, from_habitat, to_habitat
 from .tables import HEADINGS, ROWS, VIEWS, Scan, World, assemble
 
 # %% auto #0
-__all__ = ['Straight', 'Way', 'Encoder', 'NAMELESS', 'EXTRAS', 'thinned', 'linked', 'symmetric', 'joined', 'cells', 'sizes',
-           'strip', 'colours_and_edges', 'encoder_of', 'by_torchvision', 'by_timm', 'SceneConfig', 'Shot', 'graph_of',
-           'photograph', 'world_of_shots', 'Scenes', 'scene_files', 'scene_key', 'build_scenes', 'stage_of',
-           'save_scenes', 'open_scenes', 'load_scenes']
+__all__ = ['Straight', 'Encoder', 'NAMELESS', 'EXTRAS', 'scattered', 'thinned', 'reachable', 'linked', 'parts', 'pulled',
+           'joined', 'largest', 'symmetric', 'cells', 'sizes', 'strip', 'colours_and_edges', 'encoder_of',
+           'by_torchvision', 'by_timm', 'SceneConfig', 'Shot', 'graph_of', 'photograph', 'world_of_shots', 'Scenes',
+           'scene_files', 'scene_key', 'build_scenes', 'stage_of', 'save_scenes', 'open_scenes', 'load_scenes']
 
 # %% ../../nbs/33_scenes.ipynb #n004
+def scattered(triangles: np.ndarray, count: int, *, rng: np.random.Generator) -> np.ndarray:
+    "(count, 3) places on `triangles` (triangle, 3, 3), evenly by area."
+    a, b, c = triangles.transpose(1, 0, 2)
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=-1)
+    which, share = rng.choice(len(area), count, p=area / area.sum()), np.sqrt(rng.random((count, 1)))
+    along = rng.random((count, 1))
+    return (1 - share) * a[which] + share * ((1 - along) * b[which] + along * c[which])
+
 def thinned(points: np.ndarray, spacing: float) -> np.ndarray:
     "Those of `points` (n, 3), in their order, that lie `spacing` metres from all that were kept before."
     kept = np.empty((0, 3))
@@ -44,37 +53,63 @@ def thinned(points: np.ndarray, spacing: float) -> np.ndarray:
         if not len(kept) or np.linalg.norm(kept - p, axis=-1).min() >= spacing: kept = np.append(kept, p[None], 0)
     return kept
 
-Straight = Callable[[np.ndarray, np.ndarray], np.ndarray]           # (pair, 3), (pair, 3) -> (pair,) bool
-Way = Callable[[np.ndarray, np.ndarray], np.ndarray]                # (3,), (3,) -> (corner, 3), both ends among them; (0, 3) where none leads there
+Straight = Callable[[np.ndarray, np.ndarray], np.ndarray]           # (pair, 3), (pair, 3) -> (pair,) bool, whether one can walk straight, both ways
 
-def linked(position: np.ndarray, straight: Straight, reach: float) -> np.ndarray:
-    "(edge, 2) moves, both directions: between viewpoints within `reach` metres that one can walk straight between, and no third lies on the way."
+def reachable(position: np.ndarray, straight: Straight, reach: float) -> np.ndarray:
+    "(n, n) float64: metres between viewpoints that lie within `reach` and that one can walk straight between; inf between others."
     length = np.linalg.norm(position[:, None] - position, axis=-1)
     a, b = np.nonzero(np.triu(length < reach, 1))
-    open_ = straight(position[a], position[b]) & straight(position[b], position[a])
-    a, b = a[open_], b[open_]
+    open_ = straight(position[a], position[b])
     legs = np.full(length.shape, np.inf)
-    legs[a, b] = legs[b, a] = length[a, b]
+    legs[a[open_], b[open_]] = legs[b[open_], a[open_]] = length[a[open_], b[open_]]
+    return legs
+
+def linked(legs: np.ndarray) -> np.ndarray:
+    "(edge, 2) moves, both directions, of `legs` (n, n): those that no third viewpoint lies on the way of."
+    a, b = np.nonzero(np.isfinite(legs))
     between = np.array([np.maximum(legs[i], legs[j]).min() for i, j in zip(a, b)])
-    kept = between > 0.7 * length[a, b]
-    return symmetric(np.column_stack([a, b])[kept])
+    return np.column_stack([a, b])[between > 0.7 * legs[a, b]]
+
+def parts(pairs: np.ndarray, viewpoints: int) -> np.ndarray:
+    "(viewpoint,) int: which connected part of a graph each belongs to."
+    return connected_components(csr_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(viewpoints,) * 2), directed=False)[1]
+
+def pulled(path: np.ndarray, straight: Straight, reach: float) -> np.ndarray:
+    "Those of the places `path` (n, 3), both ends among them, that are left when each is skipped past which one can walk straight."
+    kept = [0]
+    while kept[-1] < len(path) - 1:
+        ahead = np.arange(kept[-1] + 1, len(path))
+        fits = straight(path[[kept[-1]] * len(ahead)], path[ahead]) & (np.linalg.norm(path[ahead] - path[kept[-1]], axis=-1) < reach)
+        kept.append(int(ahead[fits].max(initial=ahead[0])))
+    return path[kept]
+
+def joined(position: np.ndarray, pairs: np.ndarray, between: np.ndarray, straight: Straight, reach: float) -> tuple[np.ndarray, np.ndarray]:
+    "`position` and `pairs`, with those places `between` (n, 3) as viewpoints that the shortest ways between parts lead through that were apart."
+    every, n = np.concatenate([position, between]), len(position)
+    legs = reachable(every, straight, reach / 2)
+    legs = csr_array(np.where(np.isfinite(legs), legs, 0))
+    while len(set(part := parts(pairs, len(position)).tolist())) > 1:
+        here = np.flatnonzero(np.array(part[:n]) == min(part[:n], key=part[:n].count))
+        metres, before, _ = dijkstra(legs, indices=here, min_only=True, return_predecessors=True)
+        metres[here], metres[n:] = np.inf, np.inf
+        if not np.isfinite(metres).any(): break
+        chain = [int(metres.argmin())]
+        while before[chain[-1]] >= 0: chain.append(int(before[chain[-1]]))
+        added = pulled(every[chain], straight, reach)[1:-1]
+        nodes = np.concatenate([chain[:1], len(position) + np.arange(len(added)), chain[-1:]]).astype(int)
+        position, pairs = np.concatenate([position, added]), symmetric(np.concatenate([pairs, np.column_stack([nodes[:-1], nodes[1:]])]))
+    return position, pairs
+
+def largest(position: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "The largest connected part of a graph."
+    part = parts(pairs, len(position))
+    kept = part == np.bincount(part).argmax()
+    number = np.cumsum(kept) - 1
+    return position[kept], number[pairs[kept[pairs[:, 0]]]]
 
 def symmetric(pairs: np.ndarray) -> np.ndarray:
     "(edge, 2) `pairs` in both directions, ascending, none twice."
     return np.unique(np.concatenate([pairs, pairs[:, ::-1]]), axis=0).reshape(-1, 2)
-
-def joined(position: np.ndarray, pairs: np.ndarray, way: Way, reach: float) -> tuple[np.ndarray, np.ndarray]:
-    "`position` and `pairs` with the corners of shortest ways between parts that were apart, none of its moves longer than `reach`."
-    while True:
-        count, part = connected_components(csr_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(position),) * 2), directed=False)
-        if count == 1: return position, pairs
-        length = np.linalg.norm(position[:, None] - position, axis=-1) + np.where(part[:, None] == part, np.inf, 0)
-        a, b = np.unravel_index(length.argmin(), length.shape)
-        corners = way(position[a], position[b])
-        require(len(corners) > 0, f'no way over the navmesh leads from {position[a].round(2).tolist()} to {position[b].round(2).tolist()}, which are of one island')
-        inner = np.concatenate([np.linspace(p, q, int(np.ceil(np.linalg.norm(q - p) / reach)) + 1)[1:] for p, q in zip(corners, corners[1:]) if (p != q).any()])[:-1]
-        chain = np.concatenate([[a], len(position) + np.arange(len(inner)), [b]])
-        position, pairs = np.concatenate([position, inner]), symmetric(np.concatenate([pairs, np.column_stack([chain[:-1], chain[1:]])]))
 
 # %% ../../nbs/33_scenes.ipynb #n007
 def cells(lens: Lens) -> np.ndarray:
@@ -127,7 +162,10 @@ def colours_and_edges(rgb: np.ndarray, grid: int = 4) -> np.ndarray:
     return fields.mean((2, 4)).reshape(len(x), -1)
 
 def encoder_of(name: str) -> Encoder:
-    "'' and 'small': `colours_and_edges`; 'torchvision:NAME' or 'timm:NAME': that network without its head, as its authors prepare pictures. A `ValueError` where it is missing."
+    """The encoder of that name: '' and 'small' are `colours_and_edges`, 'torchvision:NAME' and 'timm:NAME' networks without their heads.
+
+    A `ValueError` where the package is missing.
+    """
     if name in ('', 'small'): return colours_and_edges
     kind, _, network = name.partition(':')
     require(kind in ('torchvision', 'timm') and bool(network), f"an encoder is 'small', 'torchvision:NAME' or 'timm:NAME', got {name!r}")
@@ -160,7 +198,7 @@ def by_timm(network: str) -> Encoder:
 @dataclass(frozen=True)
 class SceneConfig:
     "How a scene becomes tables: metres between viewpoints and of the longest move, the seed of the graph, bodies, cameras, and the `encoder_of` its pictures."
-    spacing: float = 1.6
+    spacing: float = 1.2
     reach: float = 3.0
     seed: int = 0
     body: Body = Body()
@@ -174,7 +212,10 @@ NAMELESS = ('', 'void', 'unknown', 'unlabeled', 'undefined', 'misc', 'remove', '
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    "One scene, photographed: its `scan`; the `names` of things by number; `sizes` of them in views; `strips` (JPEG) and `features` (viewpoint, VIEWS, dim) float16."
+    """One scene, photographed: its `scan`, and the `names` of its things by number.
+
+    size: (viewpoint, VIEWS, number) float32 of `sizes`.  strips: a JPEG for each viewpoint.  features: (viewpoint, VIEWS, dim) float16.
+    """
     scan: Scan
     names: tuple[str, ...]
     size: np.ndarray
@@ -182,14 +223,16 @@ class Shot:
     features: np.ndarray
 
 def graph_of(sim: Simulator, config: SceneConfig, name: str) -> Scan:
-    "The graph of a scene: that of the connectivity file beside it, else one over its navmesh. Positions are those of the cameras."
-    beside = Path(sim.scene).parent/(Path(sim.scene).name.split('.')[0] + SUFFIX)
-    if beside.is_file(): return read_building(beside).scan
-    area = sim.areas[sim.island]
-    points = thinned(from_habitat(sim.points(int(40 * area / config.spacing ** 2) + 40, seed=config.seed)), config.spacing)
-    straight = lambda a, b: sim.straight(to_habitat(a), to_habitat(b))
-    way = lambda a, b: from_habitat(sim.way(to_habitat(a), to_habitat(b))[0])
-    position, pairs = joined(points, linked(points, straight, config.reach), way, config.reach)
+    "The graph of a scene: that of a connectivity file, else one over its navmesh. Positions are those of the cameras."
+    for folder in (Path(sim.scene).parent, data_folder()/'connectivity'):
+        if (folder/(name + SUFFIX)).is_file(): return read_building(folder/(name + SUFFIX)).scan
+    many = int(40 * sim.areas[sim.island] / config.spacing ** 2) + 40
+    anywhere = sim.snap(scattered(sim.floor().astype(np.float64), many, rng=np.random.default_rng(config.seed)).astype(np.float32))
+    open_ = np.argsort(-sim.clearance(anywhere).round(1), kind='stable')                       # first those with most space around them
+    dense = thinned(from_habitat(anywhere[open_]), config.spacing / 4)
+    points = thinned(dense, config.spacing)
+    straight = lambda a, b: sim.straight(to_habitat(a), to_habitat(b)) & sim.straight(to_habitat(b), to_habitat(a))
+    position, pairs = largest(*joined(points, linked(reachable(points, straight, config.reach)), dense, straight, config.reach))
     return Scan(name, [f'{name}-{k}' for k in range(len(position))], position + [0, 0, config.lens.eye], floors(position[:, 2]), pairs)
 
 def photograph(sim: Simulator, config: SceneConfig, name: str) -> Shot:
@@ -197,6 +240,8 @@ def photograph(sim: Simulator, config: SceneConfig, name: str) -> Shot:
     scan, solid, encode = graph_of(sim, config, name), cells(config.lens), encoder_of(config.encoder)
     names = [''] * (max(sim.meanings, default=0) + 1)
     for number, meaning in sim.meanings.items(): names[number] = '' if meaning.strip().lower() in NAMELESS else meaning.strip().lower()
+    if not any(names): warnings.warn(f'{name}: the scene has no meaning (no semantic annotation), so its views show no objects: agents have pictures alone',
+                                     stacklevel=2)
     feet, size, strips, features = to_habitat(scan.position - [0, 0, config.lens.eye]), [], [], []
     for place in tqdm(feet, desc=name, unit='viewpoint', leave=False):
         seen = sim.panorama(place)
@@ -219,7 +264,7 @@ def world_of_shots(shots: Sequence[Shot], name: str, top: int) -> World:
 # %% ../../nbs/33_scenes.ipynb #n017
 @dataclass(frozen=True, eq=False)
 class Scenes:
-    """Scenes as a `world`: `views` (viewpoint, VIEWS, dim) float16, what the encoder made of each, and `strips`, `ends`: JPEGs one after another, (viewpoint,) where each ends."""
+    "Scenes as a `world`; `views` (viewpoint, VIEWS, dim) float16 by the encoder; `strips`, JPEGs one after another, and (viewpoint,) `ends` of each."
     world: World
     views: np.ndarray
     strips: np.ndarray
@@ -231,9 +276,10 @@ class Scenes:
         headings = self.views.reshape(-1, ROWS, HEADINGS, self.views.shape[-1]).mean(1, dtype=np.float32).astype(np.float16)
         return Features(self.views, headings, hashlib.sha256(self.views.tobytes()).hexdigest())
 
-    def strip(self, row: int) -> bytes:
-        "The JPEG of the twelve level views at viewpoint `row`."
-        return self.strips[self.ends[row - 1] if row else 0:self.ends[row]].tobytes()
+    def strip(self, id: str) -> bytes:
+        "The JPEG of the twelve level views at the viewpoint of that id; b'' where it was not photographed."
+        row = self.world.index.get(id, -1)
+        return b'' if row < 0 else self.strips[self.ends[row - 1] if row else 0:self.ends[row]].tobytes()
 
 def scene_files(scene: Path | str) -> list[Path]:
     "The GLBs that `scene` names: itself, or those of a folder, without semantic meshes, by name; a `ValueError` where there are none."

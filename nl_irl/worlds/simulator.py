@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import platform
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from multiprocessing import get_context
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -26,14 +26,14 @@ from ..types import require
 from .tables import HEADINGS, ROWS
 
 # %% auto #0
-__all__ = ['Answer', 'how_to_get', 'there_is_habitat', 'Body', 'Lens', 'to_habitat', 'from_habitat', 'turned', 'begun',
-           'last_words', 'drawing_fault', 'Simulator']
+__all__ = ['Answer', 'how_to_get', 'there_is_habitat', 'Body', 'Lens', 'to_habitat', 'from_habitat', 'turned', 'Other',
+           'drawing_fault', 'Simulator']
 
 # %% ../../nbs/32_simulator.ipynb #n004
 def how_to_get() -> str:
     "One sentence that says what to run where habitat-sim is missing."
-    if platform.system() == 'Windows': return 'habitat-sim is not published for Windows: use WSL, and there conda install -c conda-forge -c aihabitat habitat-sim headless'
-    return 'habitat-sim is missing: conda install -c conda-forge -c aihabitat habitat-sim' + ' headless' * (platform.system() == 'Linux') + ' (or build it from source)'
+    command = 'conda install -c conda-forge -c aihabitat habitat-sim' + ' headless' * (platform.system() != 'Darwin')
+    return f'habitat-sim is missing: {command}' + ', in WSL, as it is not published for Windows' * (platform.system() == 'Windows')
 
 def there_is_habitat() -> bool:
     "Whether habitat-sim is installed; it is not imported."
@@ -54,7 +54,8 @@ class Lens:
     field: float = 60.
     eye: float = 1.5
 
-    def __post_init__(self): require(self.size > 0 and 30 <= self.field < 120 and self.eye > 0, f'needs a size, a field of 30 to 120 degrees and an eye, got {self}')
+    def __post_init__(self):
+        require(self.size > 0 and 30 <= self.field < 120 and self.eye > 0, f'needs a size, a field of 30 to 120 degrees and an eye, got {self}')
 
 # %% ../../nbs/32_simulator.ipynb #n006
 def to_habitat(position: np.ndarray) -> np.ndarray:
@@ -72,15 +73,24 @@ def turned(heading: float) -> np.ndarray:
 # %% ../../nbs/32_simulator.ipynb #n009
 _there: dict[str, Any] = {}                     # in the other process: the simulator, and what goes with it
 
-def _quiet(log: str) -> None:
-    "Begin: what is printed goes to the file `log`; no cubemaps of light are computed, which take 11 seconds and nobody sees."
-    folder = Path(log).parent
+def _serve() -> None:
+    "Answer until nobody asks any more: names of functions of this module and their arguments come in by stdin, answers and errors go out by stdout."
+    questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), 'wb')
+    os.dup2(2, 1)                                                       # what habitat-sim prints goes where its errors go
+    while True:
+        try: name, args = pickle.load(questions)
+        except EOFError: return
+        try: answer: tuple[Any, str] = globals()[name](*args), ''
+        except Exception as error: answer = None, str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
+        pickle.dump(answer, answers)
+        answers.flush()
+
+def _quiet(folder: Path) -> dict[str, str]:
+    "An environment in which habitat-sim keeps quiet, and, begun in `folder`, computes no cubemaps of light, which take 11 seconds and nobody sees."
     (folder/'data').mkdir(exist_ok=True)
-    (folder/'data'/'default.pbr_config.json').write_text(json.dumps({'enable_ibl': False, 'ibl_environment_map_asset_filename': 'none.hdr', 'ibl_blut_filename': 'none.png'}))
-    os.chdir(folder)
-    os.environ |= {'MAGNUM_LOG': 'quiet', 'HABITAT_SIM_LOG': 'quiet', 'GLOG_minloglevel': '2'}
-    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (1, 2): os.dup2(target, stream)
+    light = {'enable_ibl': False, 'ibl_envmap_filename': 'none.hdr', 'ibl_blut_filename': 'none.png'}
+    (folder/'data'/'default.pbr_config.json').write_text(json.dumps(light))
+    return os.environ | {'MAGNUM_LOG': 'quiet', 'HABITAT_SIM_LOG': 'quiet', 'GLOG_minloglevel': '2'}
 
 def _open(scene: str, dataset: str, body: Body, lens: Lens, render: bool, gpu: int) -> dict[str, Any]:
     "Load a scene; its version, navmesh and meanings."
@@ -120,18 +130,27 @@ def _navmesh(file: str) -> dict[str, Any]:
         wanted.set_defaults()
         wanted.agent_radius, wanted.agent_height, wanted.agent_max_climb, wanted.agent_max_slope = body.radius, body.height, body.climb, body.slope
         wanted.cell_size, wanted.cell_height = 0.05, 0.05
-        require(sim.recompute_navmesh(finder, wanted) and finder.is_loaded, 'no floor was found to walk on: is the scene upright? A GLB of its own needs a stage configuration beside it')
+        found = sim.recompute_navmesh(finder, wanted) and finder.is_loaded
+        require(found, 'no floor was found to walk on: is the scene upright? A GLB needs a stage configuration beside it that says which way is up')
     made = finder.nav_mesh_settings
     return dict(radius=float(made.agent_radius) if made else 0., areas=[finder.island_area(k) for k in range(finder.num_islands)] if finder.is_loaded else [])
 
-def _points(count: int, island: int, seed: int) -> np.ndarray:
-    "(count, 3) places on an island of the navmesh, at random."
-    _there['finder'].seed(seed)
-    return np.array([_there['finder'].get_random_navigable_point(island_index=island) for _ in range(count)], np.float32)
+def _save(file: str) -> bool:
+    "Write the navmesh to `file`."
+    return bool(_there['finder'].save_nav_mesh(file))
+
+def _floor(island: int) -> np.ndarray:
+    "(triangle, 3, 3) an island of the navmesh."
+    corners, which = (np.array(read(island)) for read in (_there['finder'].build_navmesh_vertices, _there['finder'].build_navmesh_vertex_indices))
+    return corners[which].reshape(-1, 3, 3).astype(np.float32)
 
 def _snap(points: np.ndarray) -> np.ndarray:
     "(point, 3) the places on the navmesh that are nearest; NaN where there is none."
     return np.array([_there['finder'].snap_point(p) for p in points], np.float32).reshape(-1, 3)
+
+def _clearance(points: np.ndarray, most: float) -> np.ndarray:
+    "(point,) metres to the next obstacle, `most` at most."
+    return np.array([min(_there['finder'].distance_to_closest_obstacle(p, most), most) for p in points])
 
 def _straight(a: np.ndarray, b: np.ndarray, near: float) -> np.ndarray:
     "(pair,) bool: whether one can walk in a straight line from each of `a` (pair, 3) to within `near` metres of `b`."
@@ -160,7 +179,8 @@ def _look(position: np.ndarray, heading: float) -> dict[str, np.ndarray]:
     "What the cameras show, each (ROWS, size, size, ...): rgb uint8, depth float32 metres, semantic int32."
     _stand(position, heading)
     seen = _there['sim'].get_sensor_observations()
-    return {name: np.stack([seen[f'{name}{row}'] for row in range(ROWS)])[..., *([slice(3)] if name == 'rgb' else [])] for name in ('rgb', 'depth', 'semantic')}
+    found = {name: np.stack([seen[f'{name}{row}'] for row in range(ROWS)]) for name in ('rgb', 'depth', 'semantic')}
+    return found | {'rgb': found['rgb'][..., :3]}
 
 def _panorama(position: np.ndarray) -> dict[str, np.ndarray]:
     "What the cameras show at `position` (3,) in 36 views, each (VIEWS, size, size, ...)."
@@ -203,60 +223,77 @@ def _pose(agent: Any) -> np.ndarray:
     return np.array([*state.position, -2 * np.arctan2(q.y, q.w) % (2 * np.pi)])
 
 # %% ../../nbs/32_simulator.ipynb #n013
-def begun(log: Path) -> ProcessPoolExecutor:
-    "The other process, not yet started; what it prints goes to the file `log`."
-    return ProcessPoolExecutor(1, mp_context=get_context('spawn'), initializer=_quiet, initargs=(str(log),))
+Answer = TypeVar('Answer')
 
-def last_words(log: Path) -> str:
-    "The last lines of `log`, '' where there are none."
-    return ' / '.join(log.read_text(errors='replace').strip().splitlines()[-3:]) if log.exists() else ''
+class Other:
+    "The other process, in a folder of its own that goes with it. `ask` it for what a function of this module answers; `close` it."
+    def __init__(self):
+        self.home = tempfile.TemporaryDirectory(prefix='nl_irl-habitat-')
+        folder, path = Path(self.home.name), [p or os.getcwd() for p in sys.path]
+        self.log = folder/'log'
+        code = f'import sys; sys.path[:] = {path!r}; from nl_irl.worlds.simulator import _serve; _serve()'
+        with open(self.log, 'wb') as log:
+            self.process = subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=folder, env=_quiet(folder))
+
+    def ask(self, what: Callable[..., Answer], *args: Any) -> Answer:
+        "What `what` answers there; a `ValueError` says what went wrong there, or that the process ended, with its last words."
+        try:
+            pickle.dump((what.__name__, args), self.process.stdin)
+            self.process.stdin.flush()
+            answer, fault = pickle.load(self.process.stdout)            # from our own process: nobody else writes there
+        except (EOFError, OSError):
+            said = ' / '.join(self.log.read_text(errors='replace').strip().splitlines()[-3:])
+            raise ValueError(f'habitat-sim ended its process ({said or "without a word"})') from None
+        if fault: raise ValueError(fault)
+        return answer
+
+    def close(self) -> None:
+        "End it."
+        with suppress(OSError): self.process.stdin.close()
+        try: self.process.wait(5)
+        except subprocess.TimeoutExpired: self.process.kill(); self.process.wait()
+        self.process.stdout.close()
+        self.home.cleanup()
 
 def drawing_fault(gpu: int = -1) -> str:
     "'' where habitat-sim can draw on this machine, else why it cannot, or that it is missing. It takes a second."
     if not there_is_habitat(): return how_to_get()
-    with tempfile.TemporaryDirectory(prefix='nl_irl-habitat-') as folder:
-        log = Path(folder)/'log'
-        with begun(log) as pool:
-            try: pool.submit(_open, 'NONE', '', Body(), Lens(size=16), True, gpu).result()
-            except BrokenProcessPool: return f'habitat-sim ended its process where it was to draw: {last_words(log) or "no word of why"}; EGL may be missing: apt-get install libegl1'
-            except Exception as error: return f'habitat-sim cannot be used: {type(error).__name__}: {error}'
+    other = Other()
+    try: other.ask(_open, 'NONE', '', Body(), Lens(size=16), True, gpu)
+    except ValueError as error: return f'there, but it cannot draw: {error}; EGL may be missing: apt-get install libegl1'
+    finally: other.close()
     return ''
 
 # %% ../../nbs/32_simulator.ipynb #n014
-Answer = TypeVar('Answer')
-
 class Simulator:
-    """habitat-sim with `scene` loaded, in a process of its own; close it, or use it in `with`. All positions are in habitat's axes (`to_habitat`), feet on the ground.
+    """habitat-sim with `scene` loaded, in a process of its own; close it, or use it in `with`. Positions are in habitat's axes (`to_habitat`), on the ground.
 
     scene: a GLB, or the name of a scene of the scene-dataset configuration `dataset`.  render: False loads the navmesh alone.  gpu: -1 takes what there is.
-    Errors, each a `ValueError` with the way out: habitat-sim is missing, or ended its process; a file is missing or broken; nothing to walk on; a navmesh of another radius.
+    Errors, each a `ValueError` with the way out: habitat-sim is missing, or ended its process; a file is missing or broken; nothing to walk on; a navmesh
+    of another radius.
     """
     def __init__(self, scene: Path | str, *, dataset: Path | str = '', body: Body | None = None, lens: Lens | None = None, render: bool = True, gpu: int = -1):
         require(there_is_habitat(), how_to_get())
         self.scene, self.body, self.lens = str(scene), body or Body(), lens or Lens()
         require(bool(dataset) or Path(scene).is_file(), f'{scene}: there is no such file; name a GLB, or a scene of a dataset configuration')
         require(not dataset or Path(dataset).is_file(), f'{dataset}: there is no such scene-dataset configuration')
-        self.folder = tempfile.TemporaryDirectory(prefix='nl_irl-habitat-')
-        self.log = Path(self.folder.name)/'log'
-        self.pool = begun(self.log)
+        self.other = Other()
         full = str(Path(scene).resolve()) if not dataset else self.scene
         try:
             found = self.ask(_open, full, str(dataset and Path(dataset).resolve()), self.body, self.lens, render, gpu)
             self.version, self.meanings = found['version'], found['meanings']
-            beside = Path(full).with_suffix('.navmesh')
+            beside = Path(full).with_name(Path(full).name.split('.')[0] + '.navmesh')
             mesh = self.ask(_navmesh, str(beside) if beside.is_file() else '')
-            require(not mesh['radius'] or abs(mesh['radius'] - self.body.radius) < 1e-3, f'{beside}: made for an agent of radius {mesh["radius"]:.2f} m, asked for '
-                    f'{self.body.radius:.2f} m; ask for that radius, or move the file away and one is computed')
+            other = f'made for an agent of radius {mesh["radius"]:.2f} m, asked for {self.body.radius:.2f} m'
+            require(abs(mesh['radius'] - self.body.radius) < 1e-3, f'{beside}: {other}; ask for that radius, or move the file away and one is computed')
             self.areas = mesh['areas']
             require(max(self.areas, default=0) > 0.5, f'{scene}: there is no floor to walk on; is the scene upright, and whole?')
         except BaseException: self.close(); raise
 
     def ask(self, what: Callable[..., Answer], *args: Any) -> Answer:
         "What the function `what` of this module answers in the other process."
-        try: return self.pool.submit(what, *args).result()
-        except BrokenProcessPool:
-            raise ValueError(f'{self.scene}: habitat-sim ended its process ({last_words(self.log) or "no word of why"}); nl-irl doctor says whether it can draw '
-                             'here, and a broken scene has to be fetched anew') from None
+        try: return self.other.ask(what, *args)
+        except ValueError as error: raise ValueError(f'{self.scene}: {error}') from None
 
     @property
     def island(self) -> int:
@@ -265,15 +302,16 @@ class Simulator:
 
     def close(self) -> None:
         "End the other process."
-        self.pool.shutdown(wait=True, cancel_futures=True)
-        self.folder.cleanup()
+        self.other.close()
 
     def __enter__(self) -> Simulator: return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: self.close()
 
-    def points(self, count: int, *, seed: int = 0) -> np.ndarray: return self.ask(_points, count, self.island, seed)
+    def save_navmesh(self, file: Path | str) -> None: require(self.ask(_save, str(Path(file).resolve())), f'{file}: the navmesh cannot be written there')
+    def floor(self) -> np.ndarray: return self.ask(_floor, self.island)
     def snap(self, points: np.ndarray) -> np.ndarray: return self.ask(_snap, points)
+    def clearance(self, points: np.ndarray, most: float = 0.5) -> np.ndarray: return self.ask(_clearance, points, most)
     def straight(self, a: np.ndarray, b: np.ndarray, near: float = 0.05) -> np.ndarray: return self.ask(_straight, a, b, near)
     def way(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, float]: return self.ask(_way, a, b)
     def distances(self, a: np.ndarray, b: np.ndarray) -> np.ndarray: return self.ask(_distances, a, b)
