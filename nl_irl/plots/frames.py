@@ -22,14 +22,14 @@ from PIL import Image
 from ..files import atomic
 from .maps import INK, draw_house, draw_route
 from .routes import DEMONSTRATION, draw_graph
-from ..types import require
+from ..types import Episode, require
 from ..worlds.floorplans import FLOOR_HEIGHT
 from ..worlds.house import House
-from ..worlds.tables import World
+from ..worlds.tables import World, headings_along
 
 # %% auto #0
-__all__ = ['picture_in', 'draw_view', 'draw_odds', 'draw_arrow', 'draw_step', 'pixels', 'find_ffmpeg', 'save_animation',
-           'write_mp4']
+__all__ = ['picture_in', 'draw_view', 'draw_odds', 'draw_arrow', 'draw_step', 'ahead', 'draw_views', 'pixels', 'find_ffmpeg',
+           'save_animation', 'write_mp4']
 
 # %% ../../nbs/75_frames.ipynb #n003
 def picture_in(episode: Mapping[str, Any], at: int) -> np.ndarray | None:
@@ -109,6 +109,25 @@ def draw_step(world: World, scene: Mapping[str, Any], episode: Mapping[str, Any]
     draw_view(scene, walk['path'][now], walk['heading'][now], parts[0], picture=picture_in(episode, walk['path'][now]))
     if odds: draw_odds(scene, walk, step, parts[1])
     figure.suptitle(textwrap.fill('“' + ''.join(piece for piece, _ in episode['words']).strip() + '”', int(width * 14)), fontsize=9, color=INK)
+    return figure
+
+# %% ../../nbs/75_frames.ipynb #c001
+def ahead(strip: np.ndarray, heading: float, degrees: float = 90.) -> np.ndarray:
+    "(height, width, 3) of a strip of twelve views what lies within so many `degrees` around `heading` (radians)."
+    middle = round((heading / (2 * np.pi) + 1 / 24) * strip.shape[1])
+    wide = round(degrees / 360 * strip.shape[1])
+    return np.roll(strip, strip.shape[1] // 2 - middle, 1)[:, strip.shape[1] // 2 - wide // 2:][:, :wide]
+
+def draw_views(strips: Sequence[bytes], world: World, episode: Episode, *, width: float = 11.) -> Figure:
+    "What lies ahead at each viewpoint of the path of `episode`, whose `strips` are JPEGs of twelve views; width: inches."
+    headings = headings_along(world, world.rows(episode.path), episode.task.heading)
+    pictures = [ahead(np.asarray(Image.open(io.BytesIO(s))), h) for s, h in zip(strips, headings)]
+    figure, axes = plt.subplots(1, len(pictures), figsize=(width, width / len(pictures) * .82 + .5), layout='constrained', squeeze=False)
+    for k, (ax, picture) in enumerate(zip(axes[0], pictures)):
+        ax.imshow(picture)
+        ax.set(xticks=[], yticks=[])
+        ax.set_xlabel('stop' if k == len(pictures) - 1 else f'{k + 1}', fontsize=8)
+    figure.suptitle(textwrap.fill(f'“{episode.task.text}”', int(width * 12)), fontsize=9, color=INK)
     return figure
 
 # %% ../../nbs/75_frames.ipynb #n006
