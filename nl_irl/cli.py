@@ -468,7 +468,7 @@ def export_command(folder: Annotated[Path, typer.Argument(help='Where the files 
     nl-irl export scenes --count 2
     nl-irl run imitation -p world habitat -p scene scenes -p episodes scenes/episodes.json
 
-    Any viewer opens them, and habitat-sim walks through them: with each lie its meaning (semantic mesh), its stage configuration and the viewpoints of the house;
+    Any viewer opens them, and habitat-sim walks through them: with each lie its meaning (semantic mesh), its stage configuration and its viewpoints;
     episodes.json holds what was walked and said, in Room-to-Room's format.
     """
     from nl_irl.worlds.cache import cached_houses

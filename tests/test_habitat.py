@@ -1,4 +1,4 @@
-"""Against a real habitat-sim: what it sees of our houses, graphs over navmeshes, continuous control, and how it fails. Skipped, and counted, where it is missing."""
+"""Against a real habitat-sim: what it sees of our houses, graphs over navmeshes, continuous control, how it fails. Skipped, and counted, where it is missing."""
 
 import json
 import shutil
@@ -208,7 +208,8 @@ def test_without_meanings(folder, tmp_path, made, monkeypatch, capsys):
     monkeypatch.setenv('NL_IRL_CACHE', str(tmp_path/'cache'))
     name = flat(made).name
     for suffix in ('.glb', '_connectivity.json'): shutil.copy(folder/f'{name}{suffix}', tmp_path)
-    (tmp_path/f'{name}.stage_config.json').write_text(json.dumps({'render_asset': f'{name}.glb', 'up': [0, 1, 0], 'front': [0, 0, -1], 'requires_lighting': False}))
+    stage = {'render_asset': f'{name}.glb', 'up': [0, 1, 0], 'front': [0, 0, -1], 'requires_lighting': False}
+    (tmp_path/f'{name}.stage_config.json').write_text(json.dumps(stage))
     with pytest.warns(UserWarning, match='no meaning'): found = load_scenes(tmp_path/f'{name}.glb', SceneConfig(lens=Lens(size=64)))
     assert found.world.labels == ('',) and found.features.views.astype(float).std() > .01 and len(found.strip(found.world.ids[0])) > 1000
 
@@ -219,7 +220,8 @@ def test_an_experiment_runs(folder, tmp_path, made):
     run = lambda *args: subprocess.run([cli, *map(str, args)], capture_output=True, text=True, cwd=tmp_path)
     made_ = run('export', tmp_path/'scenes', '--count', 1)
     assert made_.returncode == 0, made_.stderr
-    done = run('run', 'imitation', '-p', 'world', 'habitat', '-p', 'scene', tmp_path/'scenes', '-p', 'episodes', tmp_path/'scenes'/'episodes.json', '--out', tmp_path/'run')
+    learn = ('run', 'imitation', '-p', 'world', 'habitat', '-p')
+    done = run(*learn, 'scene', tmp_path/'scenes', '-p', 'episodes', tmp_path/'scenes'/'episodes.json', '--out', tmp_path/'run')
     assert done.returncode == 0, done.stderr[-2000:]
-    wrong = run('run', 'imitation', '-p', 'world', 'habitat', '-p', 'scene', 'nowhere.glb', '--out', tmp_path/'other')
+    wrong = run(*learn, 'scene', 'nowhere.glb', '--out', tmp_path/'other')
     assert wrong.returncode and 'nowhere.glb: there is no such scene' in wrong.stderr

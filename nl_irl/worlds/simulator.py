@@ -233,7 +233,8 @@ class Other:
         self.log = folder/'log'
         code = f'import sys; sys.path[:] = {path!r}; from nl_irl.worlds.simulator import _serve; _serve()'
         with open(self.log, 'wb') as log:
-            self.process = subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=folder, env=_quiet(folder))
+            pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+            self.process = subprocess.Popen([sys.executable, '-c', code], **pipes, cwd=folder, env=_quiet(folder))
 
     def ask(self, what: Callable[..., Answer], *args: Any) -> Answer:
         "What `what` answers there; a `ValueError` says what went wrong there, or that the process ended, with its last words."
