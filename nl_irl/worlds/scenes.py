@@ -208,7 +208,7 @@ class SceneConfig:
 
     def __post_init__(self): require(0 < self.spacing < self.reach, f'needs 0 < spacing < reach, got {self.spacing} and {self.reach}')
 
-NAMELESS = ('', 'void', 'unknown', 'unlabeled', 'undefined', 'misc', 'remove', 'objects')
+NAMELESS = ('', 'void', 'unknown', 'unlabeled', 'undefined', 'misc', 'remove', 'objects', 'wall', 'floor', 'ceiling')      # or everywhere
 
 @dataclass(frozen=True, eq=False)
 class Shot:
