@@ -27,7 +27,7 @@ from .worlds.house import House
 from .worlds.narrate import narrated
 from .worlds.programs import Ground
 from .worlds.r2r import episodes as r2r_episodes, load_r2r, trajectories
-from .worlds.scenes import Scenes, load_scenes
+from .worlds.scenes import SceneConfig, Scenes, load_scenes
 from .worlds.tables import World, episodes_of
 
 # %% auto #0
@@ -61,30 +61,31 @@ class Benchmark:
         return {name: episodes for name, episodes in self.splits.items() if name.startswith(start)}
 
 # %% ../nbs/57_benchmarks.ipynb #c005
-def load_houses(preset: str, data: Path | str | None = None, episodes: Path | str = '', scene: Path | str = '') -> Benchmark:
+def load_houses(preset: str, data: Path | str | None = None, episodes: Path | str = '', scene: Path | str = '', config: SceneConfig | None = None) -> Benchmark:
     "Generated houses: preset 'tiny', 'tour', 'demo' or 'full'; `data` is not used, and there are no episodes in files."
     require(not episodes and not scene, f'{episodes or scene}: houses take no files; the worlds r2r (episodes) and habitat (scene) do')
     made = cached_houses(preset)
     return Benchmark(made.world, made.splits, {h.name: h for h in made.houses})
 
-def load_rooms(preset: str, data: Path | str | None = None, episodes: Path | str = '', scene: Path | str = '') -> Benchmark:
+def load_rooms(preset: str, data: Path | str | None = None, episodes: Path | str = '', scene: Path | str = '', config: SceneConfig | None = None) -> Benchmark:
     """Room-to-Room with object panoramas, from the data folder `data` (errors and defaults: `nl_irl.data.data_folder`); all presets hold the same.
 
-    The file `episodes`, in Room-to-Room's record format, makes a split val_file of its own. `scene`: a GLB of Matterport3D, or a folder of them, for pictures
-    (`load_scenes`).
+    The file `episodes`, in Room-to-Room's record format, makes a split val_file of its own. `scene`: scenes of Matterport3D, for pictures
+    (`load_scenes`, with `config`).
     """
     world = load_r2r(data)
     files = {s: s for s in ('train', 'dev_seen', 'dev_unseen', 'val_seen', 'val_unseen', 'test')} | ({'val_file': episodes} if episodes else {})
     splits = {name: tuple(r2r_episodes(data, s, world)) for name, s in files.items()}
-    return Benchmark(world, splits, scenes=load_scenes(scene) if scene else None)
+    return Benchmark(world, splits, scenes=load_scenes(scene, config) if scene else None)
 
-def load_habitat(preset: str, data: Path | str | None = None, episodes: Path | str = '', scene: Path | str = '') -> Benchmark:
-    """The GLB `scene`, or those of a folder, as habitat-sim shows them (errors: `load_scenes`), with sentences by rule (`34_narrate`).
+def load_habitat(preset: str, data: Path | str | None = None, episodes: Path | str = '', scene: Path | str = '',
+                 config: SceneConfig | None = None) -> Benchmark:
+    """What `scene` names, as habitat-sim shows it (`load_scenes`, with `config`), with sentences by rule (`34_narrate`).
 
     The file `episodes`, in Room-to-Room's record format, gives other paths and sentences. Preset 'tiny' has 30 paths a scene, 'full' 300 at most.
     """
     require(preset in ROUTES, f'preset {preset!r} is unknown; known are {", ".join(ROUTES)}')
-    made = load_scenes(scene)
+    made = load_scenes(scene, config)
     world, given = made.world, trajectories(None, episodes, made.world) if episodes else {}
     unseen, splits = world.scans[len(world.scans) - len(world.scans) // 5:], {'train': [], 'dev_seen': [], 'val_seen': []}
     for scan in world.scans:
@@ -93,15 +94,17 @@ def load_habitat(preset: str, data: Path | str | None = None, episodes: Path | s
         for k, t in enumerate(found):
             split = ('dev_unseen', 'val_unseen')[k % 2] if scan in unseen else ('dev_seen', 'val_seen', *['train'] * 8)[k % 10]
             splits.setdefault(split, []).extend(episodes_of(world, t, f'{scan}-{k}'))
+    require(bool(splits['train']), f'{scene}: no paths were found to learn from; name longer ones (episodes), a scene with more floor, or a smaller spacing')
     return Benchmark(world, {name: tuple(es) for name, es in splits.items()}, scenes=made, features=made.features)
 
 ROUTES = {'tiny': 30, 'full': 300}
 WORLDS = {'houses': load_houses, 'r2r': load_rooms, 'habitat': load_habitat}
 
-def load_benchmark(world: str, *, preset: str, data: Path | str | None = None, episodes: Path | str = '', scene: Path | str = '') -> Benchmark:
+def load_benchmark(world: str, *, preset: str, data: Path | str | None = None, episodes: Path | str = '', scene: Path | str = '',
+                   config: SceneConfig | None = None) -> Benchmark:
     "The world named `world` with its splits; a `ValueError` names those that there are."
     require(world in WORLDS, f'no world is named {world!r}; there are {sorted(WORLDS)}')
-    return WORLDS[world](preset, data, episodes, scene)
+    return WORLDS[world](preset, data, episodes, scene, config)
 
 # %% ../nbs/57_benchmarks.ipynb #c010
 def demonstrated(bench: Benchmark, *, share: float = 1., seed: int = 0, final: bool = False) -> list[Episode]:

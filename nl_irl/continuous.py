@@ -13,18 +13,19 @@ import gymnasium
 import numpy as np
 import pandas as pd
 from gymnasium import spaces
+from tqdm.auto import tqdm
 
-from .metrics import SUCCESS
+from .metrics import SUCCESS, spl
 from .types import Episode, Trajectory, require
 from .worlds.simulator import Simulator, from_habitat, to_habitat
-from .worlds.tables import World
+from .worlds.tables import World, distance_between
 
 # %% auto #0
-__all__ = ['ACTIONS', 'FAR', 'Drive', 'poses_of', 'drive', 'judged', 'film', 'ContinuousEnv']
+__all__ = ['ACTIONS', 'FAR', 'Drive', 'poses_of', 'drive', 'judged', 'steered', 'film', 'ContinuousEnv']
 
 # %% ../nbs/48_continuous.ipynb #n004
 ACTIONS = ('stop', 'forward', 'left', 'right')          # 0.25 m forward, turns of 15 degrees
-FAR = 100.                                              # metres: the depth of whatever lies further
+FAR = 100.                                              # metres: the depth of whatever lies further, or of nothing
 
 @dataclass(frozen=True, eq=False)
 class Drive:
@@ -45,8 +46,7 @@ def poses_of(poses: np.ndarray, eye: float) -> np.ndarray:
 def drive(sim: Simulator, world: World, path: Sequence[str], heading: float, *, near: float = 0.25, most: int = 1000) -> Drive:
     "Follow viewpoints `path` greedily from `heading` (radians), each to within `near` metres, in `most` actions at most, and stop."
     rows = world.rows(path)
-    eye = np.array([0, 0, sim.lens.eye])
-    poses, action, collided = sim.follow(sim.snap(to_habitat(world.position[rows] - eye)), heading, near=near, most=most)
+    poses, action, collided = sim.follow(sim.feet(world.position[rows]), heading, near=near, most=most)
     whole = poses_of(np.concatenate([poses, poses[-1:]]), sim.lens.eye)
     return Drive(Trajectory(world.scans[world.scan[rows[0]]], poses=whole, heading=heading), np.append(action + 1, 0), np.append(collided, False))
 
@@ -56,15 +56,23 @@ def judged(sim: Simulator, world: World, episodes: Sequence[Episode], drives: Se
     Distances are over the navmesh, also in SPL (Anderson et al. 2018, eq. 1). A `ValueError` if an episode withholds its answer.
     """
     for e in episodes: require(bool(e.path), f'episode {e.task.id} withholds its answer')
-    eye = np.array([0, 0, sim.lens.eye])
-    place = lambda ids: sim.snap(to_habitat(world.position[world.rows(ids)] - eye))
-    end = sim.snap(to_habitat(np.array([d.trajectory.poses[-1, :3] for d in drives]) - eye))
-    goal, start = place([e.goal for e in episodes]), place([e.task.start for e in episodes])
+    place = lambda ids: sim.feet(world.position[world.rows(ids)])
+    end, goal, start = (sim.feet(np.array([d.trajectory.poses[-1, :3] for d in drives])), place([e.goal for e in episodes]),
+                        place([e.task.start for e in episodes]))
     left, way, metres = sim.distances(end, goal), sim.distances(start, goal), np.array([d.metres for d in drives])
     success = (left < SUCCESS) & np.array([d.action[-1] == 0 for d in drives])
     return pd.DataFrame(dict(id=[e.task.id for e in episodes], scan=[e.task.scan for e in episodes], SR=success.astype(float), distance=left, metres=metres,
-                             SPL=success * way / np.maximum(np.maximum(way, metres), 1e-6), actions=[len(d.action) for d in drives],
+                             SPL=spl(success, metres, np.where(np.isfinite(way), way, 0.)), actions=[len(d.action) for d in drives],
                              collisions=[int(d.collided.sum()) for d in drives]))
+
+def steered(sim: Simulator, world: World, episodes: Sequence[Episode], paths: Sequence[Sequence[str]]) -> pd.DataFrame:
+    """`judged` of an agent of the graph, whose routes `paths`, viewpoint ids from each start on, are driven one by one, with a progress bar.
+
+    Beside: graph_SR, whether the route itself ends within 3 m of the goal on the graph.
+    """
+    drives = [drive(sim, world, path, e.task.heading) for e, path in zip(tqdm(episodes, desc='driving', unit='episode', leave=False), paths, strict=True)]
+    ends, goals = world.rows([path[-1] for path in paths]), world.rows([e.goal for e in episodes])
+    return judged(sim, world, episodes, drives).assign(graph_SR=(distance_between(world, ends, goals) < SUCCESS).astype(float))
 
 # %% ../nbs/48_continuous.ipynb #n008
 def film(sim: Simulator, made: Drive, *, every: int = 1) -> list[np.ndarray]:
@@ -84,6 +92,7 @@ class ContinuousEnv(gymnasium.Env):
 
     def __init__(self, sim: Simulator, world: World, episodes: Sequence[Episode], *, most: int = 500):
         require(len(episodes) > 0, 'needs episodes, got none')
+        for e in episodes: require(bool(e.path), f'episode {e.task.id} withholds its answer')
         self.sim, self.world, self.episodes, self.most, self.number, self.render_mode = sim, world, list(episodes), most, -1, 'rgb_array'
         size = sim.lens.size
         self.action_space = spaces.Discrete(len(ACTIONS))
@@ -98,20 +107,19 @@ class ContinuousEnv(gymnasium.Env):
         following = self.number + 1 if seed is None else self.np_random.integers(len(self.episodes))
         self.number = int((options or {}).get('episode', following)) % len(self.episodes)
         self.episode, self.steps = self.episodes[self.number], 0
-        eye = np.array([0, 0, self.sim.lens.eye])
-        rows = self.world.rows([self.episode.goal, self.episode.task.start])
-        self.goal, start = self.sim.snap(to_habitat(self.world.position[rows] - eye))
+        self.goal, start = self.sim.feet(self.world.position[self.world.rows([self.episode.goal, self.episode.task.start])])
         return self.seen(self.sim.act('', start, self.episode.task.heading))
 
     def seen(self, told: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        "Observation and info of what the simulator told."
-        self.picture = told['rgb']
+        "Observation and info of what the simulator told, which says 0 for the depth of nothing."
+        self.picture, depth = told['rgb'], np.where(told['depth'] > 0, told['depth'], FAR)
         distance = float(self.sim.distances(told['pose'][None, :3].astype(np.float32), self.goal[None])[0])
         info = dict(position=from_habitat(told['pose'][:3]), heading=float(told['pose'][3]), collided=told['collided'], distance=distance)
-        return {'rgb': told['rgb'], 'depth': told['depth'].clip(max=FAR), 'instruction': self.episode.task.text}, info
+        return {'rgb': told['rgb'], 'depth': depth.clip(max=FAR), 'instruction': self.episode.task.text}, info
 
     def step(self, action: int) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         "One of `ACTIONS`."
+        require(self.action_space.contains(action), f'an action is 0 to {len(ACTIONS) - 1}, got {action!r}')
         self.steps += 1
         observation, info = self.seen(self.sim.act(ACTIONS[action]))
         stopped = action == 0

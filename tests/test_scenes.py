@@ -26,7 +26,7 @@ class Recording(Simulator):
     def ask(self, what, *args):
         answer = super().ask(what, *args)
         if what.__name__.removeprefix('_') in NUMBERS:
-            name = f'{len(self.kept):03}'
+            name = f"{len(self.kept):03}{what.__name__}"
             self.kept[name] = answer if not isinstance(answer, dict) else np.concatenate([answer['rgb'], answer['semantic'][..., None].astype(np.uint8)], -1)
         return answer
 
@@ -35,12 +35,13 @@ class Replay(Simulator):
     "Those answers, in their order."
     def __init__(self, file: Path):
         with np.load(file, allow_pickle=False) as kept: found = {name: kept[name] for name in kept}
-        self.scene, self.lens, self.areas = 'recorded.glb', CONFIG.lens, found.pop('areas').tolist()
+        self.scene, self.lens, self.areas, self.heights = 'recorded.glb', CONFIG.lens, found.pop('areas').tolist(), found.pop('heights').tolist()
         self.meanings = {int(k): str(name) for k, name in zip(*(found.pop(n) for n in ('numbers', 'names')))}
-        self.answers = iter(found[name] for name in sorted(found))
+        self.answers = iter(sorted(found.items()))
 
     def ask(self, what, *args):
-        answer = next(self.answers)
+        name, answer = next(self.answers)
+        assert name.endswith(what.__name__), f'{what.__name__} is asked where {name} was recorded; record anew'
         return {'rgb': answer[..., :3], 'semantic': answer[..., 3].astype(np.uint32)} if what.__name__ == '_panorama' else answer
 
 
@@ -69,7 +70,7 @@ def test_what_is_seen_becomes_labels(shot):
 def test_without_habitat(monkeypatch, tmp_path):
     "One sentence says what to run, and everything else goes on."
     monkeypatch.setattr(simulator, 'there_is_habitat', lambda: False)
-    with pytest.raises(ValueError, match='conda install -c conda-forge -c aihabitat habitat-sim'): Simulator(tmp_path/'house.glb')
+    with pytest.raises(ValueError, match='conda install -c conda-forge -c aihabitat-nightly habitat-sim'): Simulator(tmp_path/'house.glb')
     assert 'conda install' in simulator.drawing_fault()
     for system, words in (('Linux', 'headless'), ('Darwin', 'habitat-sim'), ('Windows', 'WSL')):
         monkeypatch.setattr(simulator.platform, 'system', lambda system=system: system)
@@ -81,7 +82,7 @@ def test_what_ends_the_other_process_is_an_error_here(tmp_path):
     other = simulator.Other()
     other.log.write_text('cannot find EGL\n')
     other.process.kill()
-    with pytest.raises(ValueError, match=r'ended its process \(cannot find EGL\)'): other.ask(simulator._floor, 0)
+    with pytest.raises(ValueError, match=r'ended its process \(cannot find EGL; drawing needs EGL: apt-get install libegl1'): other.ask(simulator._floor, 0)
     other.close()
     other = simulator.Other()
     with pytest.raises(ValueError, match="KeyError: 'finder'"): other.ask(simulator._floor, 0)
@@ -92,7 +93,8 @@ def test_what_ends_the_other_process_is_an_error_here(tmp_path):
 def test_missing_scene(tmp_path):
     command = [Path(sys.executable).parent/'nl-irl', 'run', 'imitation', '-p', 'world', 'habitat', '-p', 'scene', 'nowhere.glb', '--out', tmp_path/'run']
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode and 'nowhere.glb: there is no such scene; name a GLB, or a folder of them' in done.stderr and 'Traceback' not in done.stderr
+    assert done.returncode and 'nowhere.glb: there is no such scene; name a GLB, a folder of them, or a .scene_dataset_config.json' in done.stderr
+    assert 'Traceback' not in done.stderr
 
 
 if __name__ == '__main__':
@@ -102,8 +104,8 @@ if __name__ == '__main__':
     with tempfile.TemporaryDirectory() as folder:
         scene = export_glb(cached_houses('tiny').houses[0], folder)
         scene.with_name('house000_connectivity.json').unlink()
-        with Recording(stage_of(scene), lens=CONFIG.lens) as sim:
+        with Recording(stage_of(scene), lens=CONFIG.lens, pictures=('rgb', 'semantic')) as sim:
             photograph(sim, CONFIG, 'recorded')
             FILE.parent.mkdir(exist_ok=True)
-            np.savez_compressed(FILE, **sim.kept, areas=sim.areas, numbers=list(sim.meanings), names=list(sim.meanings.values()))
+            np.savez_compressed(FILE, **sim.kept, areas=sim.areas, heights=sim.heights, numbers=list(sim.meanings), names=list(sim.meanings.values()))
     print(FILE, FILE.stat().st_size)

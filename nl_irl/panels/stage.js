@@ -376,7 +376,7 @@ class Stage {
     if (!uri) return null
     const image = this.loaded.get(uri) ?? Object.assign(new Image(), {src: uri, onload: () => this.draw()})
     this.loaded.set(uri, image)
-    return image.complete ? image : null
+    return image.naturalWidth ? image : null                       // 0 while it loads, and where it is broken
   }
 
   draw() {

@@ -24,30 +24,33 @@ from .houses import HouseData, houses
 from .tables import World, episodes_of
 
 # %% auto #0
-__all__ = ['Kept', 'GEOMETRY', 'save_world', 'open_world', 'cache_folder', 'cached', 'cached_world', 'house_facts', 'house_of',
-           'save_houses', 'open_houses', 'cached_houses']
+__all__ = ['Kept', 'GEOMETRY', 'save_folder', 'save_world', 'open_world', 'cache_folder', 'cached', 'cached_world', 'house_facts',
+           'house_of', 'save_houses', 'open_houses', 'cached_houses']
 
 # %% ../../nbs/25_cache.ipynb #n001
-def save_world(world: World, folder: Path | str, *, beside: Callable[[Path], None] = lambda folder: None, **facts: str) -> None:
-    """Write `world` into `folder`, with `facts` about its making in the manifest; other processes see all of it or nothing.
-
-    beside: writes what else belongs into the folder, which must not be named .npy.
-    """
+def save_folder(folder: Path | str, write: Callable[[Path], None], **facts: str) -> None:
+    "What `write` writes, in `folder`, with `facts` about its making in the manifest; other processes see all of it or nothing."
     folder = Path(folder)
     temporary = folder.with_name(f'.{folder.name}.{os.getpid()}.tmp')
     shutil.rmtree(temporary, ignore_errors=True)
-    tables = {name: getattr(world, name) for name in World.__dataclass_fields__}
     try:
         temporary.mkdir(parents=True)
-        write_json(temporary/'names.json', {k: v for k, v in tables.items() if not isinstance(v, np.ndarray)})
-        for name, table in tables.items():
-            if isinstance(table, np.ndarray): np.save(temporary/f'{name}.npy', table, allow_pickle=False)
-        beside(temporary)
+        write(temporary)
         write_manifest(temporary, **facts)
         shutil.rmtree(folder, ignore_errors=True)
         try: os.replace(temporary, folder)
         except OSError: verify(folder)                                  # another process was faster: its world is as good
     finally: shutil.rmtree(temporary, ignore_errors=True)
+
+def save_world(world: World, folder: Path | str, *, beside: Callable[[Path], None] = lambda folder: None, **facts: str) -> None:
+    "Write `world` into `folder` (`save_folder`); beside: writes what else belongs into the folder, which must not be named .npy."
+    tables = {name: getattr(world, name) for name in World.__dataclass_fields__}
+    def write(temporary: Path) -> None:
+        write_json(temporary/'names.json', {k: v for k, v in tables.items() if not isinstance(v, np.ndarray)})
+        for name, table in tables.items():
+            if isinstance(table, np.ndarray): np.save(temporary/f'{name}.npy', table, allow_pickle=False)
+        beside(temporary)
+    save_folder(folder, write, **facts)
 
 def open_world(folder: Path | str) -> World:
     "The world in `folder`, its arrays mapped and read-only; a `ValueError` names the file that is missing or damaged."

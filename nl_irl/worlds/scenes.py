@@ -5,6 +5,7 @@
 # %% ../../nbs/33_scenes.ipynb #n002
 from __future__ import annotations
 
+import glob
 import hashlib
 import io
 import json
@@ -22,20 +23,21 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 from tqdm.auto import tqdm
 
 from ..data import data_folder
-from ..files import sha256
+from ..files import read_json, sha256, verify, write_json
 from ..types import require
-from .cache import cached, open_world, save_world
+from .cache import cached, save_folder
 from .connectivity import SUFFIX, floors, read_building
 from .features import Features
 from .sight import keep_top
-from .simulator import Body, Lens, Simulator, from_habitat, to_habitat
+from .simulator import Body, Lens, Simulator, bare, from_habitat, scenes_of, to_habitat
 from .tables import HEADINGS, ROWS, VIEWS, Scan, World, assemble
 
 # %% auto #0
-__all__ = ['Straight', 'Encoder', 'NAMELESS', 'EXTRAS', 'scattered', 'thinned', 'reachable', 'linked', 'parts', 'pulled',
+__all__ = ['Straight', 'Encoder', 'DATASET', 'NAMELESS', 'scattered', 'thinned', 'reachable', 'linked', 'parts', 'pulled',
            'joined', 'largest', 'symmetric', 'cells', 'sizes', 'strip', 'colours_and_edges', 'encoder_of',
-           'by_torchvision', 'by_timm', 'SceneConfig', 'Shot', 'graph_of', 'photograph', 'world_of_shots', 'Scenes',
-           'scene_files', 'scene_key', 'build_scenes', 'stage_of', 'save_scenes', 'open_scenes', 'load_scenes']
+           'by_torchvision', 'by_timm', 'SceneConfig', 'Shot', 'viewpoints_file', 'graph_of', 'photograph',
+           'world_of_shots', 'Source', 'stage_of', 'sources', 'in_dataset', 'scene_key', 'save_shot', 'open_shot',
+           'shot_of', 'Scenes', 'load_scenes']
 
 # %% ../../nbs/33_scenes.ipynb #n004
 def scattered(triangles: np.ndarray, count: int, *, rng: np.random.Generator) -> np.ndarray:
@@ -154,12 +156,14 @@ Encoder = Callable[[np.ndarray], np.ndarray]                        # (view, siz
 def colours_and_edges(rgb: np.ndarray, grid: int = 4) -> np.ndarray:
     "(view, grid * grid * 7) float32: of each field of a grid the mean colour, and how strong edges are in each of four directions."
     size = rgb.shape[1] // grid * grid
-    x = rgb[:, :size, :size].astype(np.float32) / 255
-    grey = x.mean(-1)
-    down, right = np.diff(grey, axis=1, append=grey[:, -1:]), np.diff(grey, axis=2, append=grey[:, :, -1:])
-    edges = np.stack([np.abs(down), np.abs(right), np.abs(down + right), np.abs(down - right)], -1)
-    fields = np.concatenate([x, 4 * edges], -1).reshape(len(x), grid, size // grid, grid, size // grid, 7)
-    return fields.mean((2, 4)).reshape(len(x), -1)
+    def fields(view: np.ndarray) -> np.ndarray:
+        colour = np.ascontiguousarray(view[:size, :size].transpose(2, 0, 1), np.float32) / 255
+        grey = colour.mean(0)
+        down, right = np.diff(grey, axis=0, append=grey[-1:]), np.diff(grey, axis=1, append=grey[:, -1:])
+        planes = np.concatenate([colour, 4 * np.abs([down, right, down + right, down - right])])
+        rows = planes.reshape(7, grid, size // grid, size).mean(2)
+        return rows.reshape(7, grid, grid, size // grid).mean(3).transpose(1, 2, 0).ravel()
+    return np.stack([fields(view) for view in rgb])                     # one by one: a view stays in the processor's cache
 
 def encoder_of(name: str) -> Encoder:
     """The encoder of that name: '' and 'small' are `colours_and_edges`, 'torchvision:NAME' and 'timm:NAME' networks without their heads.
@@ -197,17 +201,18 @@ def by_timm(network: str) -> Encoder:
 # %% ../../nbs/33_scenes.ipynb #n013
 @dataclass(frozen=True)
 class SceneConfig:
-    "How a scene becomes tables: metres between viewpoints and of the longest move, the seed of the graph, bodies, cameras, and the `encoder_of` its pictures."
-    spacing: float = 1.2
-    reach: float = 3.0
-    seed: int = 0
+    "How a scene becomes tables."
+    spacing: float = 1.2                        # metres between viewpoints
+    reach: float = 3.0                          # metres of the longest move
+    seed: int = 0                               # of the graph
     body: Body = Body()
     lens: Lens = Lens()
-    encoder: str = ''
-    top: int = 12
+    encoder: str = ''                           # of pictures: see `encoder_of`
+    top: int = 12                               # things kept in each view, the largest
 
     def __post_init__(self): require(0 < self.spacing < self.reach, f'needs 0 < spacing < reach, got {self.spacing} and {self.reach}')
 
+DATASET = '.scene_dataset_config.json'
 NAMELESS = ('', 'void', 'unknown', 'unlabeled', 'undefined', 'misc', 'remove', 'objects', 'wall', 'floor', 'ceiling')      # or everywhere
 
 @dataclass(frozen=True, eq=False)
@@ -222,10 +227,16 @@ class Shot:
     strips: tuple[bytes, ...]
     features: np.ndarray
 
+def viewpoints_file(scene: str, name: str) -> Path | None:
+    "The connectivity file of a scene: beside it, or in the folder of Room-to-Room's data; None where there is none."
+    return next((f for f in (Path(scene).parent/(name + SUFFIX), data_folder()/'connectivity'/(name + SUFFIX)) if f.is_file()), None)
+
 def graph_of(sim: Simulator, config: SceneConfig, name: str) -> Scan:
-    "The graph of a scene: that of a connectivity file, else one over its navmesh. Positions are those of the cameras."
-    for folder in (Path(sim.scene).parent, data_folder()/'connectivity'):
-        if (folder/(name + SUFFIX)).is_file(): return read_building(folder/(name + SUFFIX)).scan
+    "The graph of a scene: that of its `viewpoints_file`, else one over its navmesh. Positions are those of the cameras."
+    given = viewpoints_file(sim.scene, name)
+    if given: return read_building(given).scan
+    away = [f'{area:.0f} m² at {sim.heights[k]:.1f} m' for k, area in enumerate(sim.areas) if area > 5 and k != sim.island]
+    if away: warnings.warn(f'{name}: one cannot walk from its floor to {", ".join(away)} (roofs, storeys without stairs); these are left out', stacklevel=2)
     many = int(40 * sim.areas[sim.island] / config.spacing ** 2) + 40
     anywhere = sim.snap(scattered(sim.floor().astype(np.float64), many, rng=np.random.default_rng(config.seed)).astype(np.float32))
     open_ = np.argsort(-sim.clearance(anywhere).round(1), kind='stable')                       # first those with most space around them
@@ -240,7 +251,9 @@ def photograph(sim: Simulator, config: SceneConfig, name: str) -> Shot:
     scan, solid, encode = graph_of(sim, config, name), cells(config.lens), encoder_of(config.encoder)
     names = [''] * (max(sim.meanings, default=0) + 1)
     for number, meaning in sim.meanings.items(): names[number] = '' if meaning.strip().lower() in NAMELESS else meaning.strip().lower()
-    if not any(names): warnings.warn(f'{name}: the scene has no meaning (no semantic annotation), so its views show no objects: agents have pictures alone',
+    if not any(names): names = ['']
+    if names == ['']: warnings.warn(f'{name}: the scene has no meaning (no semantic annotation; a dataset has it in its {DATASET[1:]}), so its '
+                                     'views show no objects: agents have pictures alone',
                                      stacklevel=2)
     feet, size, strips, features = to_habitat(scan.position - [0, 0, config.lens.eye]), [], [], []
     for place in tqdm(feet, desc=name, unit='viewpoint', leave=False):
@@ -261,14 +274,91 @@ def world_of_shots(shots: Sequence[Shot], name: str, top: int) -> World:
         tables.append(keep_top(table, top))
     return assemble(name, [s.scan for s in shots], labels, (np.concatenate([l for l, _ in tables]), np.concatenate([w for _, w in tables])))
 
-# %% ../../nbs/33_scenes.ipynb #n017
+# %% ../../nbs/33_scenes.ipynb #k001
+@dataclass(frozen=True)
+class Source:
+    "A scene: its `name`, and what habitat-sim is to load, a file, or a scene of the configuration `dataset`."
+    name: str
+    load: Path | str
+    dataset: str = ''
+
+    def opened(self, config: SceneConfig) -> Simulator:
+        "The scene in habitat-sim, with the cameras that photographing needs."
+        return Simulator(self.load, dataset=self.dataset, body=config.body, lens=config.lens, pictures=('rgb', 'semantic'))
+
+    def files(self) -> list[Path]:
+        "What bears its name: meshes, semantics, configurations, its viewpoints."
+        at, named = Path(self.dataset or self.load), glob.escape(self.name) + '[._]*'
+        beside = at.parent.rglob(named) if self.dataset else at.parent.glob(named)
+        return sorted({f for f in (*beside, at, viewpoints_file(str(at), self.name)) if f and f.is_file()})
+
+def stage_of(file: Path) -> Path:
+    "What habitat-sim is to load for a GLB: the stage configuration beside it, where there is one."
+    beside = file.with_name(bare(file.name) + '.stage_config.json')
+    return beside if beside.is_file() else file
+
+def sources(scene: Path | str) -> list[Source]:
+    """The scenes that `scene` names: a GLB; those of a folder, however deep; those of a scene-dataset configuration, or NAME,NAME of it after a colon.
+
+    A `ValueError` where there are none, or two of one name.
+    """
+    file, _, wanted = str(scene).partition(DATASET + ':')
+    path = Path(file + DATASET * bool(wanted)).expanduser()
+    require(bool(str(scene)) and path.exists(), f'{scene or "scene"}: there is no such scene; name a GLB, a folder of them, or a {DATASET}')
+    if path.name.endswith(DATASET): return [Source(name, name, str(path.resolve())) for name in wanted.split(',') if name] or in_dataset(path)
+    files = sorted(f for f in path.rglob('*.glb') if '.semantic' not in f.name) if path.is_dir() else [path]
+    found = {(f.parent, bare(f.name)): f for f in files}
+    require(bool(found), f'{scene}: no .glb in this folder')
+    names = [name for _, name in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    require(not twice, f'{scene}: {", ".join(twice)} is there twice; name one of the folders below')
+    return [Source(name, stage_of(f)) for (_, name), f in found.items()]
+
+def in_dataset(file: Path) -> list[Source]:
+    "All scenes of a scene-dataset configuration, which habitat-sim reads."
+    found = scenes_of(file)
+    require(bool(found), f'{file}: it names no scenes')
+    return [Source(name, name, str(file.resolve())) for name in found]
+
+# %% ../../nbs/33_scenes.ipynb #k003
+def scene_key(source: Source, config: SceneConfig) -> str:
+    "SHA-256 of what belongs to a scene, of `config` and of the code that photographs."
+    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    code = [resources.files('nl_irl.worlds')/f'{name}.py' for name in ('scenes', 'simulator', 'connectivity')]
+    for file in [*source.files(), *map(Path, code)]: digest.update(file.name.encode() + bytes.fromhex(sha256(file)))
+    return digest.hexdigest()
+
+def save_shot(shot: Shot, folder: Path) -> None:
+    "Write `shot` into `folder` (`save_folder`)."
+    scan, ends = shot.scan, np.cumsum([len(s) for s in shot.strips])
+    def write(temporary: Path) -> None:
+        write_json(temporary/'names.json', {'name': scan.name, 'ids': list(scan.ids), 'names': list(shot.names)})
+        np.savez(temporary/'shot.npz', position=scan.position, floor=scan.floor, pairs=scan.pairs, size=shot.size, features=shot.features,
+                 strips=np.frombuffer(b''.join(shot.strips), np.uint8), ends=ends)
+    save_folder(folder, write)
+
+def open_shot(folder: Path) -> Shot:
+    "The shot in `folder`; a `ValueError` names the file that is missing or damaged."
+    verify(folder)
+    names = read_json(folder/'names.json')
+    with np.load(folder/'shot.npz', allow_pickle=False) as file: kept = dict(file)
+    strips = [kept['strips'][a:b].tobytes() for a, b in zip([0, *kept['ends'][:-1]], kept['ends'])]
+    scan = Scan(names['name'], names['ids'], kept['position'], kept['floor'], kept['pairs'])
+    return Shot(scan, tuple(names['names']), kept['size'], tuple(strips), kept['features'])
+
+def shot_of(source: Source, config: SceneConfig) -> Shot:
+    "A scene from the cache, or photographed with habitat-sim (errors: `Simulator`)."
+    def photographed() -> Shot:
+        with source.opened(config) as sim: return photograph(sim, config, source.name)
+    return cached(f'scene-{source.name}-{scene_key(source, config)[:16]}', photographed, save_shot, open_shot)
+
+# %% ../../nbs/33_scenes.ipynb #k004
 @dataclass(frozen=True, eq=False)
 class Scenes:
-    "Scenes as a `world`; `views` (viewpoint, VIEWS, dim) float16 by the encoder; `strips`, JPEGs one after another, and (viewpoint,) `ends` of each."
+    "Scenes as a `world`; `strips`, a JPEG of the level views at each viewpoint; `views` (viewpoint, VIEWS, dim) float16 by the encoder."
     world: World
+    strips: tuple[bytes, ...]
     views: np.ndarray
-    strips: np.ndarray
-    ends: np.ndarray
 
     @cached_property
     def features(self) -> Features:
@@ -277,53 +367,12 @@ class Scenes:
         return Features(self.views, headings, hashlib.sha256(self.views.tobytes()).hexdigest())
 
     def strip(self, id: str) -> bytes:
-        "The JPEG of the twelve level views at the viewpoint of that id; b'' where it was not photographed."
+        "The JPEG at the viewpoint of that id; b'' where it was not photographed."
         row = self.world.index.get(id, -1)
-        return b'' if row < 0 else self.strips[self.ends[row - 1] if row else 0:self.ends[row]].tobytes()
-
-def scene_files(scene: Path | str) -> list[Path]:
-    "The GLBs that `scene` names: itself, or those of a folder, without semantic meshes, by name; a `ValueError` where there are none."
-    path = Path(scene).expanduser()
-    require(bool(str(scene)) and path.exists(), f'{scene or "scene"}: there is no such scene; name a GLB, or a folder of them')
-    found = [path] if path.is_file() else sorted(f for f in path.glob('*.glb') if '.semantic' not in f.name)
-    require(bool(found), f'{scene}: no .glb in this folder')
-    return found
-
-def scene_key(files: Sequence[Path], config: SceneConfig) -> str:
-    "SHA-256 of what lies beside the scenes under their names, of `config` and of this code."
-    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
-    beside = [f for scene in files for f in sorted(scene.parent.glob(scene.name.split('.')[0] + '[._]*')) if f.is_file()]
-    code = [resources.files('nl_irl.worlds')/name for name in ('scenes.py', 'simulator.py')]
-    for file in [*beside, *map(Path, code)]: digest.update(file.name.encode() + bytes.fromhex(sha256(file)))
-    return digest.hexdigest()
-
-def build_scenes(files: Sequence[Path], config: SceneConfig) -> Scenes:
-    "Photograph each of the scenes `files`."
-    shots = []
-    for file in files:
-        with Simulator(stage_of(file), body=config.body, lens=config.lens) as sim: shots.append(photograph(sim, config, file.name.split('.')[0]))
-    strips = [s for shot in shots for s in shot.strips]
-    return Scenes(world_of_shots(shots, 'scenes', config.top), np.concatenate([s.features for s in shots]), np.frombuffer(b''.join(strips), np.uint8),
-                  np.cumsum([len(s) for s in strips]))
-
-def stage_of(file: Path) -> Path:
-    "What habitat-sim is to load for a GLB: the stage configuration beside it, where there is one."
-    beside = file.with_name(file.name.split('.')[0] + '.stage_config.json')
-    return beside if beside.is_file() else file
-
-EXTRAS = ('views', 'strips', 'ends')
-
-def save_scenes(scenes: Scenes, folder: Path) -> None:
-    "Write all of `scenes` into `folder` (`save_world`)."
-    def beside(temporary: Path) -> None: np.savez(temporary/'scenes.npz', **{name: getattr(scenes, name) for name in EXTRAS})
-    save_world(scenes.world, folder, beside=beside)
-
-def open_scenes(folder: Path) -> Scenes:
-    "The scenes in `folder`; a `ValueError` names the file that is missing or damaged."
-    world = open_world(folder)
-    with np.load(folder/'scenes.npz', allow_pickle=False) as kept: return Scenes(world, *(kept[name] for name in EXTRAS))
+        return b'' if row < 0 else self.strips[row]
 
 def load_scenes(scene: Path | str, config: SceneConfig | None = None) -> Scenes:
-    "The GLB `scene`, or those of a folder, as tables and pictures: from the cache, or photographed with habitat-sim (errors: `Simulator`)."
-    files, config = scene_files(scene), config or SceneConfig()
-    return cached(f'scenes-{scene_key(files, config)[:16]}', lambda: build_scenes(files, config), save_scenes, open_scenes)
+    "What `scene` names (`sources`) as tables and pictures, each scene from the cache, or photographed."
+    config = config or SceneConfig()
+    shots = [shot_of(source, config) for source in sources(scene)]
+    return Scenes(world_of_shots(shots, 'scenes', config.top), tuple(s for shot in shots for s in shot.strips), np.concatenate([s.features for s in shots]))

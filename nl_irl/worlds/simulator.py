@@ -9,10 +9,11 @@ import json
 import os
 import pickle
 import platform
+import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -26,14 +27,15 @@ from ..types import require
 from .tables import HEADINGS, ROWS
 
 # %% auto #0
-__all__ = ['Answer', 'how_to_get', 'there_is_habitat', 'Body', 'Lens', 'to_habitat', 'from_habitat', 'turned', 'Other',
-           'drawing_fault', 'Simulator']
+__all__ = ['PICTURES', 'Answer', 'NEAR', 'PATIENCE', 'how_to_get', 'there_is_habitat', 'Body', 'Lens', 'to_habitat', 'bare',
+           'from_habitat', 'turned', 'advice', 'Other', 'scenes_of', 'drawing_fault', 'Simulator']
 
 # %% ../../nbs/32_simulator.ipynb #n004
 def how_to_get() -> str:
     "One sentence that says what to run where habitat-sim is missing."
-    command = 'conda install -c conda-forge -c aihabitat habitat-sim' + ' headless' * (platform.system() != 'Darwin')
-    return f'habitat-sim is missing: {command}' + ', in WSL, as it is not published for Windows' * (platform.system() == 'Windows')
+    command = 'conda install -c conda-forge -c aihabitat-nightly habitat-sim' + ' headless' * (platform.system() != 'Darwin')
+    command += ', in WSL: there is none for Windows' * (platform.system() == 'Windows')
+    return f'habitat-sim is missing: {command} (the channel aihabitat has no build for Python {sys.version_info.major}.{sys.version_info.minor})'
 
 def there_is_habitat() -> bool:
     "Whether habitat-sim is installed; it is not imported."
@@ -46,6 +48,8 @@ class Body:
     height: float = 1.5
     climb: float = 0.2
     slope: float = 60.
+
+PICTURES = ('rgb', 'depth', 'semantic')
 
 @dataclass(frozen=True)
 class Lens:
@@ -61,6 +65,11 @@ class Lens:
 def to_habitat(position: np.ndarray) -> np.ndarray:
     "(..., 3) float32 from a world's axes to habitat's."
     return np.stack([position[..., 0], position[..., 2], -position[..., 1]], -1).astype(np.float32)
+
+def bare(file: str) -> str:
+    "The name of a scene, from that of one of its files."
+    for ending in ('.scene_instance.json', '.stage_config.json', '.glb', '.basis'): file = file.removesuffix(ending)
+    return file
 
 def from_habitat(position: np.ndarray) -> np.ndarray:
     "(..., 3) float64 from habitat's axes to a world's."
@@ -92,40 +101,55 @@ def _quiet(folder: Path) -> dict[str, str]:
     (folder/'data'/'default.pbr_config.json').write_text(json.dumps(light))
     return os.environ | {'MAGNUM_LOG': 'quiet', 'HABITAT_SIM_LOG': 'quiet', 'GLOG_minloglevel': '2'}
 
-def _open(scene: str, dataset: str, body: Body, lens: Lens, render: bool, gpu: int) -> dict[str, Any]:
-    "Load a scene; its version, navmesh and meanings."
+def _open(scene: str, dataset: str, body: Body, lens: Lens, pictures: Sequence[str], gpu: int) -> dict[str, Any]:
+    "Load a scene with cameras for `pictures`; habitat-sim's version, and what the numbers of things mean."
     import habitat_sim as hs
     settings = hs.SimulatorConfiguration()
-    settings.scene_id, settings.gpu_device_id, settings.enable_physics, settings.create_renderer = scene, gpu, False, render
-    settings.load_semantic_mesh = render
+    settings.scene_id, settings.gpu_device_id, settings.enable_physics, settings.create_renderer = scene, gpu, False, bool(pictures)
+    settings.load_semantic_mesh = 'semantic' in pictures
     if dataset: settings.scene_dataset_config_file = dataset
-    agent = hs.AgentConfiguration(height=body.height, radius=body.radius, sensor_specifications=_cameras(hs, lens) if render else [])
+    agent = hs.AgentConfiguration(height=body.height, radius=body.radius, sensor_specifications=_cameras(hs, lens, pictures))
     agent.action_space = {'forward': hs.ActionSpec('move_forward', hs.ActuationSpec(0.25)), 'left': hs.ActionSpec('turn_left', hs.ActuationSpec(15.)),
                           'right': hs.ActionSpec('turn_right', hs.ActuationSpec(15.))}
     sim = hs.Simulator(hs.Configuration(settings, [agent]))
-    _there.update(hs=hs, sim=sim, body=body, lens=lens)
-    meant = sim.semantic_scene if render else None
-    found = {o.semantic_id: o.category.name() for o in meant.objects if o is not None and o.category is not None} if meant is not None else {}
-    return dict(version=hs.__version__, meanings=found)
+    _there.update(hs=hs, sim=sim, body=body, pictures=pictures)
+    return dict(version=hs.__version__, meanings=_meanings(sim) if 'semantic' in pictures else {})
 
-def _cameras(hs: Any, lens: Lens) -> list[Any]:
-    "A camera for each sort of picture and elevation."
-    found = []
+def _meanings(sim: Any) -> dict[int, str]:
+    "What the numbers of things mean: by the scene's annotation, its list of classes, or the names of the objects that were placed in it, whichever there is."
+    scene, placed = sim.semantic_scene, sim.metadata_mediator.object_template_manager
+    if scene is not None:
+        found = {o.semantic_id: o.category.name() for o in scene.objects if o is not None and o.category is not None}
+        if found or scene.categories: return found or {c.index(): c.name() for c in scene.categories if c is not None}
+    name = lambda handle: os.path.basename(handle).split('.')[0].replace('_', ' ')
+    return {of.semantic_id: name(handle) for handle, of in placed.get_templates_by_handle_substring('.object_config').items() if of.semantic_id}
+
+def _scenes(dataset: str) -> list[str]:
+    "The names of the scenes in a scene-dataset configuration: those that are put together of objects, else its stages."
+    from habitat_sim.metadata import MetadataMediator
+    known = MetadataMediator()
+    known.active_dataset = dataset
+    found = known.get_scene_handles() or [h for h in known.stage_template_manager.get_template_handles('') if h != 'NONE']
+    return sorted({bare(os.path.basename(handle)) for handle in found})
+
+def _cameras(hs: Any, lens: Lens, pictures: Sequence[str]) -> list[Any]:
+    "A camera for each of `pictures` and each elevation."
+    found, sorts = [], {'rgb': hs.SensorType.COLOR, 'depth': hs.SensorType.DEPTH, 'semantic': hs.SensorType.SEMANTIC}
     for row in range(ROWS):
-        for name, sort in (('rgb', hs.SensorType.COLOR), ('depth', hs.SensorType.DEPTH), ('semantic', hs.SensorType.SEMANTIC)):
+        for name in pictures:
             c = hs.CameraSensorSpec()
-            c.uuid, c.sensor_type, c.resolution, c.hfov = f'{name}{row}', sort, [lens.size, lens.size], lens.field
+            c.uuid, c.sensor_type, c.resolution, c.hfov = f'{name}{row}', sorts[name], [lens.size, lens.size], lens.field
             c.position, c.orientation = [0., lens.eye, 0.], [np.pi / 6 * (row - 1), 0., 0.]
             found.append(c)
     return found
 
 # %% ../../nbs/32_simulator.ipynb #n010
-def _navmesh(file: str) -> dict[str, Any]:
-    "Load the navmesh in `file`, or compute it where that is ''; its radius, and the area in square metres of each of its islands."
+def _navmesh(file: str, keep: bool) -> dict[str, Any]:
+    "Load the navmesh in `file`, `keep` that of the scene, or compute one; its radius, and areas (square metres) and heights of its islands."
     hs, sim, body = _there['hs'], _there['sim'], _there['body']
     finder = _there['finder'] = sim.pathfinder
     if file: require(finder.load_nav_mesh(file), f'{file}: no navmesh that habitat-sim can read; remove it, and one is computed')
-    else:
+    elif not (keep and finder.is_loaded):
         wanted = hs.NavMeshSettings()
         wanted.set_defaults()
         wanted.agent_radius, wanted.agent_height, wanted.agent_max_climb, wanted.agent_max_slope = body.radius, body.height, body.climb, body.slope
@@ -133,7 +157,9 @@ def _navmesh(file: str) -> dict[str, Any]:
         found = sim.recompute_navmesh(finder, wanted) and finder.is_loaded
         require(found, 'no floor was found to walk on: is the scene upright? A GLB needs a stage configuration beside it that says which way is up')
     made = finder.nav_mesh_settings
-    return dict(radius=float(made.agent_radius) if made else 0., areas=[finder.island_area(k) for k in range(finder.num_islands)] if finder.is_loaded else [])
+    islands = range(finder.num_islands) if finder.is_loaded else []
+    height = lambda k: float(np.median([v[1] for v in finder.build_navmesh_vertices(k)]))
+    return dict(radius=float(made.agent_radius) if made else 0., areas=[finder.island_area(k) for k in islands], heights=[height(k) for k in islands])
 
 def _save(file: str) -> bool:
     "Write the navmesh to `file`."
@@ -176,16 +202,19 @@ def _stand(position: np.ndarray, heading: float) -> None:
     _there['sim'].get_agent(0).set_state(state, reset_sensors=True)
 
 def _look(position: np.ndarray, heading: float) -> dict[str, np.ndarray]:
-    "What the cameras show, each (ROWS, size, size, ...): rgb uint8, depth float32 metres, semantic int32."
+    "What the cameras show, each (ROWS, size, size, ...): rgb uint8, depth float32 metres, semantic uint32."
+    require(bool(_there['pictures']), 'was opened without cameras: pictures=()')
     _stand(position, heading)
     seen = _there['sim'].get_sensor_observations()
-    found = {name: np.stack([seen[f'{name}{row}'] for row in range(ROWS)]) for name in ('rgb', 'depth', 'semantic')}
-    return found | {'rgb': found['rgb'][..., :3]}
+    return {name: np.stack([seen[f'{name}{row}'][..., :3] if name == 'rgb' else seen[f'{name}{row}'] for row in range(ROWS)]) for name in _there['pictures']}
 
 def _panorama(position: np.ndarray) -> dict[str, np.ndarray]:
     "What the cameras show at `position` (3,) in 36 views, each (VIEWS, size, size, ...)."
-    looks = [_look(position, 2 * np.pi / HEADINGS * k) for k in range(HEADINGS)]
-    return {name: np.stack([look[name] for look in looks], 1).reshape(ROWS * HEADINGS, *looks[0][name].shape[1:]) for name in looks[0]}
+    found: dict[str, np.ndarray] = {}
+    for k in range(HEADINGS):
+        for name, seen in _look(position, 2 * np.pi / HEADINGS * k).items():
+            found.setdefault(name, np.empty((ROWS, HEADINGS, *seen.shape[1:]), seen.dtype))[:, k] = seen
+    return {name: seen.reshape(ROWS * HEADINGS, *seen.shape[2:]) for name, seen in found.items()}
 
 def _follow(places: np.ndarray, heading: float, near: float, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Low-level actions along `places` (place, 3), greedily, each to within `near` metres, `most` at most.
@@ -224,6 +253,13 @@ def _pose(agent: Any) -> np.ndarray:
 
 # %% ../../nbs/32_simulator.ipynb #n013
 Answer = TypeVar('Answer')
+NEAR = 0.5                              # metres that a viewpoint may be off the navmesh, in each direction
+PATIENCE = 600.                         # seconds that an answer may take: a large scene loads for minutes
+
+def advice(said: str) -> str:
+    "What to do about the last words of a process that habitat-sim ended."
+    if 'CUDA device' in said: return f'{said}; there is no such GPU: gpu=-1 takes what there is'
+    return f'{said}; drawing needs EGL: apt-get install libegl1 libgl1-mesa-dri' if 'EGL' in said else said or 'without a word'
 
 class Other:
     "The other process, in a folder of its own that goes with it. `ask` it for what a function of this module answers; `close` it."
@@ -234,17 +270,23 @@ class Other:
         code = f'import sys; sys.path[:] = {path!r}; from nl_irl.worlds.simulator import _serve; _serve()'
         with open(self.log, 'wb') as log:
             pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
-            self.process = subprocess.Popen([sys.executable, '-c', code], **pipes, cwd=folder, env=_quiet(folder))
+            self.process = subprocess.Popen([sys.executable, '-c', code], **pipes, cwd=folder, env=_quiet(folder), start_new_session=True)
 
     def ask(self, what: Callable[..., Answer], *args: Any) -> Answer:
-        "What `what` answers there; a `ValueError` says what went wrong there, or that the process ended, with its last words."
+        "What `what` answers there; a `ValueError` says what went wrong there, or that the process ended, with its last words. An interrupt ends it."
+        require(not self.process.stdin.closed, 'it was closed; open it again')
         try:
             pickle.dump((what.__name__, args), self.process.stdin)
             self.process.stdin.flush()
+            require(bool(select.select([self.process.stdout], [], [], PATIENCE)[0]), f'habitat-sim gave no answer in {PATIENCE:.0f} s, and was ended')
             answer, fault = pickle.load(self.process.stdout)            # from our own process: nobody else writes there
-        except (EOFError, OSError):
+        except (EOFError, OSError, pickle.UnpicklingError):
             said = ' / '.join(self.log.read_text(errors='replace').strip().splitlines()[-3:])
-            raise ValueError(f'habitat-sim ended its process ({said or "without a word"})') from None
+            raise ValueError(f'habitat-sim ended its process ({advice(said)})') from None
+        except BaseException:                                           # an answer that nobody waits for would be taken for the next one's
+            self.process.kill()
+            self.close()
+            raise
         if fault: raise ValueError(fault)
         return answer
 
@@ -256,12 +298,22 @@ class Other:
         self.process.stdout.close()
         self.home.cleanup()
 
+def scenes_of(dataset: Path | str) -> list[str]:
+    "The names of the scenes in a scene-dataset configuration; a `ValueError` where habitat-sim is missing or cannot read it."
+    require(there_is_habitat(), how_to_get())
+    other = Other()
+    try: return other.ask(_scenes, str(Path(dataset).resolve()))
+    except ValueError as error: raise ValueError(f'{dataset}: {error}') from None
+    finally: other.close()
+
 def drawing_fault(gpu: int = -1) -> str:
-    "'' where habitat-sim can draw on this machine, else why it cannot, or that it is missing. It takes a second."
+    "'' where habitat-sim can draw on this machine, else why it cannot, or that it is missing. It takes seconds."
     if not there_is_habitat(): return how_to_get()
     other = Other()
-    try: other.ask(_open, 'NONE', '', Body(), Lens(size=16), True, gpu)
-    except ValueError as error: return f'there, but it cannot draw: {error}; EGL may be missing: apt-get install libegl1'
+    try:
+        other.ask(_open, 'NONE', '', Body(), Lens(size=16), PICTURES, gpu)
+        other.ask(_look, np.zeros(3, np.float32), 0.)
+    except ValueError as error: return f'there, but it cannot draw: {error}'
     finally: other.close()
     return ''
 
@@ -269,11 +321,13 @@ def drawing_fault(gpu: int = -1) -> str:
 class Simulator:
     """habitat-sim with `scene` loaded, in a process of its own; close it, or use it in `with`. Positions are in habitat's axes (`to_habitat`), on the ground.
 
-    scene: a GLB, or the name of a scene of the scene-dataset configuration `dataset`.  render: False loads the navmesh alone.  gpu: -1 takes what there is.
+    scene: a GLB, or the name of a scene of the scene-dataset configuration `dataset`.  pictures: those of PICTURES that are drawn; none: the navmesh
+    alone is loaded.  gpu: -1 takes what there is.
     Errors, each a `ValueError` with the way out: habitat-sim is missing, or ended its process; a file is missing or broken; nothing to walk on; a navmesh
     of another radius.
     """
-    def __init__(self, scene: Path | str, *, dataset: Path | str = '', body: Body | None = None, lens: Lens | None = None, render: bool = True, gpu: int = -1):
+    def __init__(self, scene: Path | str, *, dataset: Path | str = '', body: Body | None = None, lens: Lens | None = None,
+                 pictures: Sequence[str] = PICTURES, gpu: int = -1):
         require(there_is_habitat(), how_to_get())
         self.scene, self.body, self.lens = str(scene), body or Body(), lens or Lens()
         require(bool(dataset) or Path(scene).is_file(), f'{scene}: there is no such file; name a GLB, or a scene of a dataset configuration')
@@ -281,13 +335,14 @@ class Simulator:
         self.other = Other()
         full = str(Path(scene).resolve()) if not dataset else self.scene
         try:
-            found = self.ask(_open, full, str(dataset and Path(dataset).resolve()), self.body, self.lens, render, gpu)
+            found = self.ask(_open, full, str(dataset and Path(dataset).resolve()), self.body, self.lens, pictures, gpu)
             self.version, self.meanings = found['version'], found['meanings']
-            beside = Path(full).with_name(Path(full).name.split('.')[0] + '.navmesh')
-            mesh = self.ask(_navmesh, str(beside) if beside.is_file() else '')
+            named = [Path(full).with_name(bare(Path(full).name) + ending) for ending in ('.navmesh', '.basis.navmesh')]
+            beside = next((f for f in named if not dataset and f.is_file()), '')
+            mesh = self.ask(_navmesh, str(beside), bool(dataset))
             other = f'made for an agent of radius {mesh["radius"]:.2f} m, asked for {self.body.radius:.2f} m'
-            require(abs(mesh['radius'] - self.body.radius) < 1e-3, f'{beside}: {other}; ask for that radius, or move the file away and one is computed')
-            self.areas = mesh['areas']
+            require(abs(mesh['radius'] - self.body.radius) < 1e-3, f'{beside or scene}: {other}; ask for that radius, or move it away and one is computed')
+            self.areas, self.heights = mesh['areas'], mesh['heights']
             require(max(self.areas, default=0) > 0.5, f'{scene}: there is no floor to walk on; is the scene upright, and whole?')
         except BaseException: self.close(); raise
 
@@ -298,8 +353,19 @@ class Simulator:
 
     @property
     def island(self) -> int:
-        "The largest connected part of the navmesh: the others are roofs, beds and tables."
-        return int(np.argmax(self.areas))
+        "The part of the navmesh that is the floor: the lowest of those half as large as the largest, which may be a roof; others are beds and tables."
+        return min((k for k, area in enumerate(self.areas) if area > max(self.areas) / 2), key=lambda k: self.heights[k])
+
+    def feet(self, position: np.ndarray) -> np.ndarray:
+        """(place, 3) in habitat's axes: where one stands on the navmesh at `position` (place, 3), of eyes or on the ground, in a world's axes.
+
+        A `ValueError` where no floor is near.
+        """
+        for eye in (self.lens.eye, 0.):
+            wanted = to_habitat(position - np.array([0, 0, eye]))
+            found = self.snap(wanted)
+            if (np.abs(found - wanted).max(-1) < NEAR).all(): return found
+        raise ValueError(f'{self.scene}: there is no floor within {NEAR} m of some of these viewpoints; are they of this scene?')
 
     def close(self) -> None:
         "End the other process."
@@ -311,7 +377,7 @@ class Simulator:
 
     def save_navmesh(self, file: Path | str) -> None: require(self.ask(_save, str(Path(file).resolve())), f'{file}: the navmesh cannot be written there')
     def floor(self) -> np.ndarray: return self.ask(_floor, self.island)
-    def snap(self, points: np.ndarray) -> np.ndarray: return self.ask(_snap, points)
+    def snap(self, points: np.ndarray) -> np.ndarray: return self.ask(_snap, np.asarray(points, np.float32))
     def clearance(self, points: np.ndarray, most: float = 0.5) -> np.ndarray: return self.ask(_clearance, points, most)
     def straight(self, a: np.ndarray, b: np.ndarray, near: float = 0.05) -> np.ndarray: return self.ask(_straight, a, b, near)
     def way(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, float]: return self.ask(_way, a, b)
