@@ -13,6 +13,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'nl_irl.adaptation.learn': ('adaptation.html#learn', 'nl_irl/adaptation.py'),
                                    'nl_irl.adaptation.learned_before': ('adaptation.html#learned_before', 'nl_irl/adaptation.py'),
                                    'nl_irl.adaptation.met': ('adaptation.html#met', 'nl_irl/adaptation.py'),
+                                   'nl_irl.adaptation.moves_of': ('adaptation.html#moves_of', 'nl_irl/adaptation.py'),
+                                   'nl_irl.adaptation.passable': ('adaptation.html#passable', 'nl_irl/adaptation.py'),
                                    'nl_irl.adaptation.relabelled': ('adaptation.html#relabelled', 'nl_irl/adaptation.py'),
                                    'nl_irl.adaptation.silent': ('adaptation.html#silent', 'nl_irl/adaptation.py'),
                                    'nl_irl.adaptation.starts': ('adaptation.html#starts', 'nl_irl/adaptation.py')},

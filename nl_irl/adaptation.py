@@ -31,8 +31,8 @@ from .types import Episode, require
 from .worlds.tables import World
 
 # %% auto #0
-__all__ = ['LABELS', 'learned_before', 'silent', 'goal_agnostic', 'starts', 'explore', 'met', 'AdaptationConfig', 'relabelled',
-           'Adaptation', 'adapt', 'explorer_config', 'learn']
+__all__ = ['LABELS', 'learned_before', 'silent', 'goal_agnostic', 'starts', 'explore', 'moves_of', 'passable', 'met',
+           'AdaptationConfig', 'relabelled', 'Adaptation', 'adapt', 'explorer_config', 'learn']
 
 # %% ../nbs/67_adaptation.ipynb #n005
 def learned_before(found: Learned) -> tuple[Batch, Tensor]:
@@ -70,6 +70,16 @@ def explore(explorer: Policy, env: Environment, start: np.ndarray, heading: np.n
     parts = [some(begun, slice(k, k + 512)) for k in range(0, len(start), 512)]
     return stack(*(sample(explorer, env, part, horizon=horizon, generator=generator)[0] for part in parts))
 
+def moves_of(walks: Batch) -> Tensor:
+    "(walk, time - 1) the moves of `walks`, a number for each pair of viewpoints, whichever way one went; -1 after the end."
+    ends = torch.stack([walks.viewpoint[:, :-1], walks.viewpoint[:, 1:]]).sort(0).values
+    return torch.where(walks.target[:, 1:] >= 0, ends[0] << 32 | ends[1], -1)
+
+def passable(routes: Batch, walks: Batch) -> Batch:
+    "Those of `routes` all of whose moves were made on `walks`: an agent that has walked there knows them."
+    made = torch.cat([moves_of(walks).unique(), torch.tensor([-1])])
+    return some(routes, np.flatnonzero(torch.isin(moves_of(routes), made).all(1).numpy()))
+
 def met(world: World, walks: Batch, episodes: Sequence[Episode]) -> set[str]:
     "The path_id of those of `episodes` whose whole path is one of `walks`: an explorer can come upon them by chance, and that is counted."
     length = (walks.target >= 0).sum(1).tolist()
@@ -84,12 +94,13 @@ class AdaptationConfig:
     "How an agent makes itself at home."
     explorer: Literal['policy', 'shortest'] = 'policy'      # who walks: a goal-agnostic policy, or nobody: shortest paths between random places
     labels: Literal['generator', 'permuted', 'assigned', 'none'] = 'generator'
+    routed: bool = True                 # whether shortest routes over the moves that a policy made are told of, in place of its walks
     walks: int = 400                    # in each house
     original: float = 0.5               # share of demonstrations of before in what is learned from
     explorer_updates: int = 500
     updates: int = 400                  # of the policy
     reward_updates: int = 150           # of the reward
-    rate: float = 0.3                   # learning rates, as a share of those of before
+    rate: float = 1.0                   # learning rates, as a share of those of before
     admission: AdmissionRule = field(default_factory=lambda: AdmissionRule(begin=0., full=0., most=0.7))
 
     def __post_init__(self):
@@ -109,7 +120,7 @@ def relabelled(told: Batch, before: Batch, labels: str, *, rng: np.random.Genera
 class Adaptation:
     """What an agent has to learn from in the houses `scans`, and the learners of its copies: `imitation` of the policy, `irl` of the reward.
 
-    data: the demonstrations of before.  explorer: a goal-agnostic policy; not asked where walks are shortest paths.  walked: all walks; told: those that are
+    data: the demonstrations of before.  explorer: a goal-agnostic policy; not asked where walks are shortest paths.  walked: all walks; told: what is
     learned from.  Alternatives to a route are shortest paths of the whole house: its graph is known then.
     """
     def __init__(self, found: Learned, scans: Sequence[str], config: AdaptationConfig, data: Batch, level: Tensor, *, explorer: Policy | None = None,
@@ -122,9 +133,12 @@ class Adaptation:
         else:
             require(explorer is not None, 'a goal-agnostic policy is needed to explore: see goal_agnostic')
             self.walked = explore(explorer, env, *begin, found.vocabulary, horizon=chosen['horizon'], generator=generator)
+        shown = self.walked
+        if config.explorer == 'policy' and config.routed:
+            shown = passable(random_routes(env.world, *begin, (practice.least, practice.most), rng=rng), self.walked)
         tell, _ = by_generator(found.network('generator'), env, practice, generator=generator)
-        levels = level[torch.as_tensor(rng.integers(len(level), size=len(self.walked.target)))]
-        self.told = relabelled(told_of(tell, self.walked, levels, config.admission), data, config.labels, rng=rng)
+        levels = level[torch.as_tensor(rng.integers(len(level), size=len(shown.target)))]
+        self.told = relabelled(told_of(tell, shown, levels, config.admission), data, config.labels, rng=rng)
         beside = round(len(self.told.target) * config.original / (1 - config.original)) or len(level)
         old = some(data, torch.as_tensor(rng.choice(len(level), min(beside, len(level)), replace=False)))
         mixture, kind = stack(old, self.told), np.repeat([DEMONSTRATION, RELABELLED], [len(old.target), len(self.told.target)])

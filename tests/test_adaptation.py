@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from nl_irl.adaptation import LABELS, Adaptation, AdaptationConfig, adapt, learned_before, met
+from nl_irl.adaptation import LABELS, Adaptation, AdaptationConfig, adapt, explorer_config, goal_agnostic, learned_before, met, moves_of
 from nl_irl.batches import batch_of
 from nl_irl.evaluation import retold, shuffled
 from nl_irl.learned import open_run
 from nl_irl.runs import Run
+from nl_irl.worlds.tables import distance_between
 
 SMALL = AdaptationConfig(walks=12, explorer_updates=3, updates=3, reward_updates=2)
 
@@ -68,3 +69,17 @@ def test_bad_settings_are_refused(wrong, words):
 
 def test_a_house_that_is_not_there_is_named(agent):
     with pytest.raises(ValueError, match=r'no house castle; it has house000, .* \.\.\. house059'): adapt(agent, ['castle'], SMALL)
+
+
+def test_routes_told_of_lead_along_what_was_walked(agent, homes):
+    data, level = learned_before(agent)
+    explorer = goal_agnostic(agent, data, explorer_config(agent, SMALL)).policy
+    made = {routed: Adaptation(agent, homes, replace(SMALL, walks=30, routed=routed), data, level, explorer=explorer) for routed in (True, False)}
+    walked = set(moves_of(made[True].walked).unique().tolist())
+    assert set(moves_of(made[True].told).unique().tolist()) <= walked and 0 < len(made[True].told.target)
+    world, told = agent.bench.world, made[True].told
+    ends = told.viewpoint.gather(1, (told.target >= 0).sum(1, keepdim=True) - 1)[:, 0].numpy()
+    length = [sum(distance_between(world, p[:-1], p[1:])) for p in (row[:n] for row, n in zip(told.viewpoint.numpy(), (told.target >= 0).sum(1).tolist()))]
+    assert np.allclose(length, distance_between(world, told.viewpoint[:, 0].numpy(), ends))
+    rows = lambda batch: {tuple(row) for row in batch.viewpoint.tolist()}
+    assert rows(made[False].told) <= rows(made[False].walked)
