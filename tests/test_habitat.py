@@ -397,3 +397,18 @@ def test_an_experiment_runs(folder, tmp_path, made):
     assert done.returncode == 0, done.stderr[-2000:]
     wrong = run(*learn, 'scene', 'nowhere.glb', '--out', tmp_path/'other')
     assert wrong.returncode and 'nowhere.glb: there is no such scene' in wrong.stderr
+
+
+@pytest.mark.r2r
+def test_room_to_room_has_pictures(folder, tmp_path, made):
+    "A scene that bears the name of a Matterport3D building is photographed from Room-to-Room's viewpoints, and the player shows that."
+    from nl_irl.benchmarks import load_benchmark
+    from nl_irl.panels.scenes import pictures
+    from nl_irl.worlds.scenes import SceneConfig
+    name = '17DRP5sb8fy'
+    shutil.copy(folder/f'{flat(made).name}.glb', tmp_path/f'{name}.glb')
+    (tmp_path/f'{name}.stage_config.json').write_text(json.dumps(UP | {'render_asset': f'{name}.glb'}))
+    with pytest.warns(UserWarning, match='no meaning'):
+        bench = load_benchmark('r2r', preset='tiny', scene=tmp_path/f'{name}.glb', config=SceneConfig(lens=Lens(size=32)))
+    shown = pictures(bench, name, range(5))
+    assert len(shown) == 5 and set(bench.scenes.world.ids) <= set(bench.world.ids) and not pictures(bench, bench.world.scans[-1], range(5))
