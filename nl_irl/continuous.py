@@ -50,6 +50,7 @@ def drive(sim: Simulator, world: World, path: Sequence[str], heading: float, *, 
     whole = poses_of(np.concatenate([poses, poses[-1:]]), sim.lens.eye)
     return Drive(Trajectory(world.scans[world.scan[rows[0]]], poses=whole, heading=heading), np.append(action + 1, 0), np.append(collided, False))
 
+# %% ../nbs/48_continuous.ipynb #z000
 def judged(sim: Simulator, world: World, episodes: Sequence[Episode], drives: Sequence[Drive]) -> pd.DataFrame:
     """One row for each of `episodes` and what was done there: id, scan, SR (stops within 3 m of the goal), SPL, distance, metres, actions, collisions.
 
@@ -95,8 +96,7 @@ class ContinuousEnv(gymnasium.Env):
         for e in episodes: require(bool(e.path), f'episode {e.task.id} withholds its answer')
         self.sim, self.world, self.episodes, self.most, self.number, self.render_mode = sim, world, list(episodes), most, -1, 'rgb_array'
         size = sim.lens.size
-        self.action_space = spaces.Discrete(len(ACTIONS))
-        longest = max(len(e.task.text) for e in episodes)
+        self.action_space, longest = spaces.Discrete(len(ACTIONS)), max(len(e.task.text) for e in episodes)
         letters = ''.join(sorted({c for e in episodes for c in e.task.text}))
         self.observation_space = spaces.Dict({'rgb': spaces.Box(0, 255, (size, size, 3), np.uint8), 'depth': spaces.Box(0, FAR, (size, size), np.float32),
                                               'instruction': spaces.Text(longest, charset=letters)})
@@ -125,6 +125,4 @@ class ContinuousEnv(gymnasium.Env):
         stopped = action == 0
         return observation, float(stopped and info['distance'] < SUCCESS), bool(stopped), not stopped and self.steps >= self.most, info
 
-    def render(self) -> np.ndarray:
-        "What the agent sees."
-        return self.picture
+    def render(self) -> np.ndarray: return self.picture

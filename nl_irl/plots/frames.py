@@ -62,6 +62,7 @@ def draw_view(scene: Mapping[str, Any], at: int, heading: float, ax: Axes, *, mo
     ax.tick_params(labelsize=7, length=0)
     return ax
 
+# %% ../../nbs/75_frames.ipynb #z000
 def draw_odds(scene: Mapping[str, Any], walk: Mapping[str, Any], step: int, ax: Axes) -> Axes:
     "The probabilities of the actions that a `walk` had at `step`, the one it took in its colour."
     at, heading = walk['path'][min(step, len(walk['path']) - 1)], walk['heading'][min(step, len(walk['path']) - 1)]
@@ -155,7 +156,6 @@ def save_animation(path: Path | str, frames: Sequence[np.ndarray], *, seconds: f
     frames = [*frames, frames[-1], frames[-1]]
     with atomic(path) as temporary:
         if path.suffix == '.gif':
-            from PIL import Image
             first, *rest = [Image.fromarray(f) for f in frames]
             first.save(temporary, format='GIF', save_all=True, append_images=rest, duration=int(1000 * seconds), loop=0)
         else: write_mp4(temporary, frames, seconds)

@@ -144,6 +144,8 @@ def shapes(table: str) -> dict[str, list[tuple[np.ndarray, str]]]:
     return found
 
 FOUR = '0.4 0.4 0 1.2 1.2 {0} {1}; 8.8 0.4 0 9.6 1.2 {0} {1}; 0.4 8.8 0 1.2 9.6 {0} {1}; 8.8 8.8 0 9.6 9.6 {0} {1}'
+
+# %% ../../nbs/31_mesh.ipynb #z000
 SHAPES = shapes(f"""
     table, desk, coffee table, workbench, billiard table, ping-pong table: 0 0 9 10 10 10; {FOUR.format('9', '')}
     chair: 0 0 4.6 10 10 5.2; 0 0 5.2 10 1.2 10; {FOUR.format('4.6', '')}
@@ -186,6 +188,7 @@ SHAPES = shapes(f"""
     punching bag: 0 0 0 10 10 9; 4.5 4.5 9 5.5 5.5 10 metal
     globe: 2.5 2.5 0 7.5 7.5 0.6 brown; 4.6 4.6 0.6 5.4 5.4 4 brown; 0.6 0.6 4 9.4 9.4 10 blue""")
 
+# %% ../../nbs/31_mesh.ipynb #z002
 def facing(thing: Thing, room: Room) -> int:
     "The quarter turns by which a thing that stands with its back to -y is turned: away from the wall of its room that is nearest."
     (x, y), (wide, deep), (x0, y0, x1, y1) = thing.position[:2], thing.extent[:2], room.bounds
@@ -270,6 +273,7 @@ def look(quads: Quads) -> bytes:
         scene.add_geometry(trimesh.Trimesh(vertex, face, visual=visual, process=False))
     return scene.export(file_type='glb')
 
+# %% ../../nbs/31_mesh.ipynb #z003
 def meaning(quads: Quads, parts: int) -> bytes:
     "A GLB of `quads` with each part in the colour `part_colour` of it."
     trimesh = need_trimesh()

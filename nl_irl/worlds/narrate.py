@@ -52,6 +52,7 @@ def route_sentence(world: World, path: Sequence[int], heading: float, *, rng: np
         elif k == 0 or said[k - 1] != 'straight': parts.append(str(rng.choice(ONWARD)))
     return ', '.join([*parts, end_sentence(world, path, rng=rng)]) + '.'
 
+# %% ../../nbs/34_narrate.ipynb #z000
 def end_sentence(world: World, path: Sequence[int], *, rng: np.random.Generator) -> str:
     "Where one stops."
     marks = landmark(world, path)

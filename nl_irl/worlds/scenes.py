@@ -76,6 +76,7 @@ def parts(pairs: np.ndarray, viewpoints: int) -> np.ndarray:
     "(viewpoint,) int: which connected part of a graph each belongs to."
     return connected_components(csr_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(viewpoints,) * 2), directed=False)[1]
 
+# %% ../../nbs/33_scenes.ipynb #z001
 def pulled(path: np.ndarray, straight: Straight, reach: float) -> np.ndarray:
     "Those of the places `path` (n, 3), both ends among them, that are left when each is skipped past which one can walk straight."
     kept = [0]
@@ -176,6 +177,7 @@ def encoder_of(name: str) -> Encoder:
     try: return {'torchvision': by_torchvision, 'timm': by_timm}[kind](network)
     except ImportError: raise ValueError(f'encoder {name}: {kind} is not installed; pip install {kind}, or take the encoder small') from None
 
+# %% ../../nbs/33_scenes.ipynb #z002
 def by_torchvision(network: str) -> Encoder:
     "A network of torchvision with its default weights, which torchvision fetches the first time."
     import torch
@@ -231,6 +233,7 @@ def viewpoints_file(scene: str, name: str) -> Path | None:
     "The connectivity file of a scene: beside it, or in the folder of Room-to-Room's data; None where there is none."
     return next((f for f in (Path(scene).parent/(name + SUFFIX), data_folder()/'connectivity'/(name + SUFFIX)) if f.is_file()), None)
 
+# %% ../../nbs/33_scenes.ipynb #z003
 def graph_of(sim: Simulator, config: SceneConfig, name: str) -> Scan:
     "The graph of a scene: that of its `viewpoints_file`, else one over its navmesh. Positions are those of the cameras."
     given = viewpoints_file(sim.scene, name)

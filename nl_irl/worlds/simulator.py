@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from .tables import HEADINGS, ROWS
 
 # %% auto #0
 __all__ = ['PICTURES', 'Answer', 'NEAR', 'PATIENCE', 'how_to_get', 'there_is_habitat', 'Body', 'Lens', 'to_habitat', 'bare',
-           'from_habitat', 'turned', 'advice', 'Other', 'scenes_of', 'drawing_fault', 'Simulator']
+           'from_habitat', 'turned', 'advice', 'Other', 'scenes_of', 'drawing_fault', 'Loaded', 'Simulator']
 
 # %% ../../nbs/32_simulator.ipynb #n004
 def how_to_get() -> str:
@@ -115,6 +115,7 @@ def _open(scene: str, dataset: str, body: Body, lens: Lens, pictures: Sequence[s
     _there.update(hs=hs, sim=sim, body=body, pictures=pictures)
     return dict(version=hs.__version__, meanings=_meanings(sim) if 'semantic' in pictures else {})
 
+# %% ../../nbs/32_simulator.ipynb #z000
 def _meanings(sim: Any) -> dict[int, str]:
     "What the numbers of things mean: by the scene's annotation, its list of classes, or the names of the objects that were placed in it, whichever there is."
     scene, placed = sim.semantic_scene, sim.metadata_mediator.object_template_manager
@@ -178,6 +179,7 @@ def _clearance(points: np.ndarray, most: float) -> np.ndarray:
     "(point,) metres to the next obstacle, `most` at most."
     return np.array([min(_there['finder'].distance_to_closest_obstacle(p, most), most) for p in points])
 
+# %% ../../nbs/32_simulator.ipynb #z001
 def _straight(a: np.ndarray, b: np.ndarray, near: float) -> np.ndarray:
     "(pair,) bool: whether one can walk in a straight line from each of `a` (pair, 3) to within `near` metres of `b`."
     ends = np.array([_there['finder'].try_step_no_sliding(p, q) for p, q in zip(a, b)], np.float32).reshape(-1, 3)
@@ -216,6 +218,7 @@ def _panorama(position: np.ndarray) -> dict[str, np.ndarray]:
             found.setdefault(name, np.empty((ROWS, HEADINGS, *seen.shape[1:]), seen.dtype))[:, k] = seen
     return {name: seen.reshape(ROWS * HEADINGS, *seen.shape[2:]) for name, seen in found.items()}
 
+# %% ../../nbs/32_simulator.ipynb #z002
 def _follow(places: np.ndarray, heading: float, near: float, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Low-level actions along `places` (place, 3), greedily, each to within `near` metres, `most` at most.
 
@@ -261,6 +264,7 @@ def advice(said: str) -> str:
     if 'CUDA device' in said: return f'{said}; there is no such GPU: gpu=-1 takes what there is'
     return f'{said}; drawing needs EGL: apt-get install libegl1 libgl1-mesa-dri' if 'EGL' in said else said or 'without a word'
 
+# %% ../../nbs/32_simulator.ipynb #z005
 class Other:
     "The other process, in a folder of its own that goes with it. `ask` it for what a function of this module answers; `close` it."
     def __init__(self):
@@ -298,6 +302,7 @@ class Other:
         self.process.stdout.close()
         self.home.cleanup()
 
+# %% ../../nbs/32_simulator.ipynb #z003
 def scenes_of(dataset: Path | str) -> list[str]:
     "The names of the scenes in a scene-dataset configuration; a `ValueError` where habitat-sim is missing or cannot read it."
     require(there_is_habitat(), how_to_get())
@@ -318,8 +323,8 @@ def drawing_fault(gpu: int = -1) -> str:
     return ''
 
 # %% ../../nbs/32_simulator.ipynb #n014
-class Simulator:
-    """habitat-sim with `scene` loaded, in a process of its own; close it, or use it in `with`. Positions are in habitat's axes (`to_habitat`), on the ground.
+class Loaded:
+    """habitat-sim with `scene` loaded, in a process of its own; close it, or use it in `with`.
 
     scene: a GLB, or the name of a scene of the scene-dataset configuration `dataset`.  pictures: those of PICTURES that are drawn; none: the navmesh
     alone is loaded.  gpu: -1 takes what there is.
@@ -351,6 +356,20 @@ class Simulator:
         try: return self.other.ask(what, *args)
         except ValueError as error: raise ValueError(f'{self.scene}: {error}') from None
 
+    def close(self) -> None:
+        "End the other process."
+        self.other.close()
+
+    def __enter__(self) -> Self: return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: self.close()
+
+# %% ../../nbs/32_simulator.ipynb #z004
+class Simulator(Loaded):
+    """`Loaded`, and what can be asked of it: the functions of these names above tell shapes and units.
+
+    Positions are in habitat's axes (`to_habitat`), on the ground.
+    """
     @property
     def island(self) -> int:
         "The part of the navmesh that is the floor: the lowest of those half as large as the largest, which may be a roof; others are beds and tables."
@@ -366,14 +385,6 @@ class Simulator:
             found = self.snap(wanted)
             if (np.abs(found - wanted).max(-1) < NEAR).all(): return found
         raise ValueError(f'{self.scene}: there is no floor within {NEAR} m of some of these viewpoints; are they of this scene?')
-
-    def close(self) -> None:
-        "End the other process."
-        self.other.close()
-
-    def __enter__(self) -> Simulator: return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: self.close()
 
     def save_navmesh(self, file: Path | str) -> None: require(self.ask(_save, str(Path(file).resolve())), f'{file}: the navmesh cannot be written there')
     def floor(self) -> np.ndarray: return self.ask(_floor, self.island)
