@@ -11,6 +11,7 @@ from functools import cached_property
 from importlib import resources
 from pathlib import Path
 import tomllib
+import zlib
 
 import numpy as np
 
@@ -20,25 +21,34 @@ from .models.landmarks import LandmarkConfig
 from .route_irl import RouteIRLConfig
 from .speaking import SpeakingConfig
 from .types import Episode, require
-from .worlds.house import House
 from .worlds.cache import cached_houses
+from .worlds.features import Features
+from .worlds.house import House
+from .worlds.narrate import narrated
 from .worlds.programs import Ground
-from .worlds.r2r import episodes as r2r_episodes, load_r2r
-from .worlds.tables import World
+from .worlds.r2r import episodes as r2r_episodes, load_r2r, trajectories
+from .worlds.scenes import SceneConfig, Scenes, load_scenes
+from .worlds.tables import World, episodes_of
 
 # %% auto #0
-__all__ = ['WORLDS', 'Benchmark', 'load_houses', 'load_rooms', 'load_benchmark', 'demonstrated', 'Settings', 'settings']
+__all__ = ['ROUTES', 'WORLDS', 'Benchmark', 'load_houses', 'load_rooms', 'load_habitat', 'load_benchmark', 'demonstrated',
+           'Settings', 'settings']
 
 # %% ../nbs/57_benchmarks.ipynb #c003
 @dataclass(frozen=True)
 class Benchmark:
-    "A `world`, its `splits` (name -> episodes), and its `houses` (scan -> plan) where it has plans."
+    """A `world`, its `splits` (name -> episodes), and what else there is: `houses` (scan -> plan), `scenes` for their pictures, `features` of all views.
+
+    A world of fewer than five scenes has no splits of unseen ones.
+    """
     world: World
     splits: Mapping[str, Sequence[Episode]]
     houses: Mapping[str, House] = field(default_factory=dict)
+    scenes: Scenes | None = None
+    features: Features | None = None
 
     def __post_init__(self):
-        missing = {'train', 'dev_seen', 'dev_unseen'} - set(self.splits)
+        missing = {'train', 'dev_seen'} - set(self.splits)
         require(not missing, f'world {self.world.name} needs splits {sorted(missing)}; it has {sorted(self.splits)}')
 
     @cached_property
@@ -51,27 +61,50 @@ class Benchmark:
         return {name: episodes for name, episodes in self.splits.items() if name.startswith(start)}
 
 # %% ../nbs/57_benchmarks.ipynb #c005
-def load_houses(preset: str, data: Path | str | None = None, episodes: Path | str = '') -> Benchmark:
+def load_houses(preset: str, data: Path | str | None = None, episodes: Path | str = '', scene: Path | str = '', config: SceneConfig | None = None) -> Benchmark:
     "Generated houses: preset 'tiny', 'tour', 'demo' or 'full'; `data` is not used, and there are no episodes in files."
-    require(not episodes, f'{episodes}: houses take no episodes from files; world r2r does')
+    require(not episodes and not scene, f'{episodes or scene}: houses take no files; the worlds r2r (episodes) and habitat (scene) do')
     made = cached_houses(preset)
     return Benchmark(made.world, made.splits, {h.name: h for h in made.houses})
 
-def load_rooms(preset: str, data: Path | str | None = None, episodes: Path | str = '') -> Benchmark:
+def load_rooms(preset: str, data: Path | str | None = None, episodes: Path | str = '', scene: Path | str = '', config: SceneConfig | None = None) -> Benchmark:
     """Room-to-Room with object panoramas, from the data folder `data` (errors and defaults: `nl_irl.data.data_folder`); all presets hold the same.
 
-    The file `episodes`, in Room-to-Room's record format, makes a split val_file of its own.
+    The file `episodes`, in Room-to-Room's record format, makes a split val_file of its own. `scene`: scenes of Matterport3D, for pictures
+    (`load_scenes`, with `config`).
     """
     world = load_r2r(data)
     files = {s: s for s in ('train', 'dev_seen', 'dev_unseen', 'val_seen', 'val_unseen', 'test')} | ({'val_file': episodes} if episodes else {})
-    return Benchmark(world, {name: tuple(r2r_episodes(data, s, world)) for name, s in files.items()})
+    splits = {name: tuple(r2r_episodes(data, s, world)) for name, s in files.items()}
+    return Benchmark(world, splits, scenes=load_scenes(scene, config) if scene else None)
 
-WORLDS = {'houses': load_houses, 'r2r': load_rooms}
+def load_habitat(preset: str, data: Path | str | None = None, episodes: Path | str = '', scene: Path | str = '',
+                 config: SceneConfig | None = None) -> Benchmark:
+    """What `scene` names, as habitat-sim shows it (`load_scenes`, with `config`), with sentences by rule (`34_narrate`).
 
-def load_benchmark(world: str, *, preset: str, data: Path | str | None = None, episodes: Path | str = '') -> Benchmark:
+    The file `episodes`, in Room-to-Room's record format, gives other paths and sentences. Preset 'tiny' has 30 paths a scene, 'full' 300 at most.
+    """
+    require(preset in ROUTES, f'preset {preset!r} is unknown; known are {", ".join(ROUTES)}')
+    made = load_scenes(scene, config)
+    world, given = made.world, trajectories(None, episodes, made.world) if episodes else {}
+    unseen, splits = world.scans[len(world.scans) - len(world.scans) // 5:], {'train': [], 'dev_seen': [], 'val_seen': []}
+    for scan in world.scans:
+        rng = np.random.default_rng(zlib.crc32(scan.encode()))
+        found = [t for t in given.values() if t.scan == scan] if given else narrated(world, scan, ROUTES[preset], rng=rng)
+        for k, t in enumerate(found):
+            split = ('dev_unseen', 'val_unseen')[k % 2] if scan in unseen else ('dev_seen', 'val_seen', *['train'] * 8)[k % 10]
+            splits.setdefault(split, []).extend(episodes_of(world, t, f'{scan}-{k}'))
+    require(bool(splits['train']), f'{scene}: no paths were found to learn from; name longer ones (episodes), a scene with more floor, or a smaller spacing')
+    return Benchmark(world, {name: tuple(es) for name, es in splits.items()}, scenes=made, features=made.features)
+
+ROUTES = {'tiny': 30, 'full': 300}
+WORLDS = {'houses': load_houses, 'r2r': load_rooms, 'habitat': load_habitat}
+
+def load_benchmark(world: str, *, preset: str, data: Path | str | None = None, episodes: Path | str = '', scene: Path | str = '',
+                   config: SceneConfig | None = None) -> Benchmark:
     "The world named `world` with its splits; a `ValueError` names those that there are."
     require(world in WORLDS, f'no world is named {world!r}; there are {sorted(WORLDS)}')
-    return WORLDS[world](preset, data, episodes)
+    return WORLDS[world](preset, data, episodes, scene, config)
 
 # %% ../nbs/57_benchmarks.ipynb #c010
 def demonstrated(bench: Benchmark, *, share: float = 1., seed: int = 0, final: bool = False) -> list[Episode]:

@@ -26,7 +26,7 @@ __all__ = ['app', 'COLUMNS', 'Split', 'Data', 'Official', 'show_version', 'about
            'print_scores', 'print_files', 'show', 'run', 'resume', 'standings', 'watcher', 'sweep_command',
            'adapt_command', 'report_command', 'paths_of', 'submit', 'score', 'print_numbers', 'reward_command',
            'generator_command', 'answer_facts', 'ask_command', 'keep_record', 'record_command', 'pack_command',
-           'data_command', 'requirement_facts', 'optional_facts', 'doctor', 'refusal', 'main']
+           'data_command', 'export_command', 'requirement_facts', 'optional_facts', 'doctor', 'refusal', 'main']
 
 # %% ../nbs/80_cli.ipynb #c003
 def show_version(wanted: bool) -> None:
@@ -457,6 +457,25 @@ def data_command(data: Data = '') -> None:
         if fact.state != 'ok': print(f'{"":<9} from {fact.source}')
     if any(fact.state != 'ok' for fact in facts): raise typer.Exit(1)
 
+# %% ../nbs/80_cli.ipynb #c027
+@app.command('export')
+def export_command(folder: Annotated[Path, typer.Argument(help='Where the files go.')],
+                   preset: Annotated[str, typer.Option(metavar='PRESET', help='tiny, tour, demo or full.')] = 'tiny',
+                   count: Annotated[int, typer.Option(metavar='N', help='The first N houses; 0: all.', min=0)] = 0) -> None:
+    """Write generated houses as GLB files.
+
+    \b
+    nl-irl export scenes --count 2
+    nl-irl run imitation -p world habitat -p scene scenes -p episodes scenes/episodes.json
+
+    Any viewer opens them, and habitat-sim walks through them: with each lie its meaning (semantic mesh), its stage configuration and its viewpoints;
+    episodes.json holds what was walked and said, in Room-to-Room's format.
+    """
+    from nl_irl.worlds.cache import cached_houses
+    from nl_irl.worlds.mesh import export_houses
+    for file in export_houses(cached_houses(preset), folder, count): print(file)
+    print(folder/'episodes.json')
+
 # %% ../nbs/80_cli.ipynb #c017
 def requirement_facts() -> list[tuple[str, str, str]]:
     "State, name and detail of Python, nl_irl and what it requires."
@@ -474,22 +493,22 @@ def requirement_facts() -> list[tuple[str, str, str]]:
 
 def optional_facts() -> list[tuple[str, str, str]]:
     "State, name and detail of the device, the data and the programs that some things can use."
-    import importlib.util
     import shutil
     from contextlib import suppress
     import torch
     from nl_irl.data import PARTS, data_folder, present
     from nl_irl.plots.frames import find_ffmpeg
+    from nl_irl.worlds.simulator import drawing_fault
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else ''
     absent = [p.path for p in PARTS if not present(data_folder()/p.path)]
     programs = {'chromium': (('chromium', 'chromium-browser', 'google-chrome'), 'looks at panels in tests: apt-get install chromium'),
                 'ffmpeg': (('ffmpeg',), 'makes videos: pip install imageio-ffmpeg'), 'git': (('git',), 'lets runs name their commit: apt-get install git')}
     found = {name: next(filter(None, map(shutil.which, commands)), '') for name, (commands, _) in programs.items()}
     with suppress(ValueError): found['ffmpeg'] = find_ffmpeg()
-    habitat = importlib.util.find_spec('habitat_sim') is not None
+    fault = drawing_fault()
     return [('ok', 'device', f'{device or "CPU"}, {torch.get_num_threads()} threads, torch built for {torch.version.cuda or "CPU"}'),
             ('optional' if absent else 'ok', 'data', f'{data_folder()}' + f' lacks {", ".join(absent)}: nl-irl data says where to get it' * bool(absent)),
-            ('ok' if habitat else 'optional', 'habitat-sim', 'there' if habitat else 'renders scenes: conda install habitat-sim -c conda-forge -c aihabitat'),
+            ('optional' if fault else 'ok', 'habitat-sim', fault or 'there, and it draws'),
             *(('ok', name, found[name]) if found[name] else ('optional', name, hint) for name, (_, hint) in programs.items())]
 
 @app.command()

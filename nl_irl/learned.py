@@ -31,6 +31,7 @@ from .runs import FORMAT, Recording, Run, save_tensors
 from .text import Vocabulary
 from .types import Episode, require
 from .worlds.programs import fulfils
+from .worlds.scenes import SceneConfig
 from .worlds.tables import checksum
 
 # %% auto #0
@@ -94,7 +95,9 @@ def world_of(run: Run, data: Path | str | None = None) -> Benchmark:
     "The world that `run` learned in; a `ValueError` if it cannot be made, or is another by its checksum."
     given = run.config['parameters']
     require({'world', 'preset'} <= set(given), f'{run.folder}: config.json names no world and preset; it is no run of an experiment that can be opened')
-    bench = load_benchmark(given['world'], preset=given['preset'], data=data or None)
+    config = SceneConfig(**{k: given[k] for k in ('spacing', 'encoder') if k in given})
+    files = {k: given[k] for k in ('scene', 'episodes')[:1 + (given['world'] == 'habitat')] if given.get(k)}
+    bench = load_benchmark(given['world'], preset=given['preset'], data=data or None, config=config, **files)
     known, found = run.config.get('data', {}).get(bench.world.name), checksum(bench.world)
     other = f'learned in a world {bench.world.name} of checksum {str(known)[:12]}, here it is {found[:12]}'
     require(known in (None, found), f'{run.folder}: {other}; give the data that it was made of')

@@ -24,6 +24,9 @@ def settings():
     return ini['DEFAULT']
 
 
+NAMES = {'PIL': 'pillow', 'yaml': 'pyyaml'}             # what is imported under another name than it is installed
+
+
 def normal(name: str) -> str: return re.sub(r'[-_.]+', '-', name).lower()
 
 
@@ -45,7 +48,8 @@ def test_every_import_is_required():
     required = {normal(re.match(r'[\w.-]+', r)[0]) for r in settings()['requirements'].split()} | {'click'}
     for path in (ROOT/'nl_irl').rglob('*.py'):
         for name in re.findall(r'^(?:import|from) (\w+)', path.read_text(), re.M):
-            assert name in sys.stdlib_module_names or name == 'nl_irl' or normal(name) in required, f'{path.name} imports {name}: add it to settings.ini'
+            known = name in sys.stdlib_module_names or name == 'nl_irl' or normal(NAMES.get(name, name)) in required
+            assert known, f'{path.name} imports {name}: add it to settings.ini'
 
 
 @pytest.fixture(scope='module')

@@ -20,7 +20,7 @@ from ..asking import Worth, agreed_route, rewards_along, worth_of
 from ..benchmarks import Benchmark, load_rooms
 from ..files import read_json, write_json
 from ..learned import Learned, open_run, world_of
-from .scenes import scene_of
+from .scenes import pictures, scene_of
 from ..plots.curves import COLORS
 from ..runs import Run
 from ..scoring import read_records, score_rows
@@ -302,4 +302,5 @@ def shown(playback: Playback, key: Key) -> dict[str, Any]:
     learned, first = next((s.learned for s in playback.sources if s.learned), None), world.scan_start[world.scans.index(task.scan)]
     return dict(title=f'{key[0]}, {key[1]}, {task.scan}' + (f', {episode.level}' if episode else ''), scan=task.scan,
                 words=shown_words(task.text, learned and learned.vocabulary.index), start=int(world.index[task.start] - first), heading=float(task.heading),
-                demonstration=(world.rows(episode.path) - first).tolist() if episode else [], walks=walks)
+                demonstration=(world.rows(episode.path) - first).tolist() if episode else [], walks=walks,
+                pictures=pictures(playback.bench, task.scan, [v for w in walks for v in w['path']]))

@@ -5,10 +5,13 @@
 # %% ../../nbs/90_scenes.ipynb #n002
 from __future__ import annotations
 
+import base64
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from ..benchmarks import Benchmark
 from ..learned import Learned
 from ..plots.maps import PAINTS, TINTS, treads
 from ..types import require
@@ -19,7 +22,7 @@ from ..worlds.sight import opening_of, wall_axis, walls_of
 from ..worlds.tables import HEADINGS, World
 
 # %% auto #0
-__all__ = ['SIZES', 'STOREYS', 'things_in', 'seen_from', 'plan', 'telling_labels', 'scene_of', 'scene_in']
+__all__ = ['SIZES', 'STOREYS', 'things_in', 'seen_from', 'plan', 'telling_labels', 'scene_of', 'pictures', 'scene_in']
 
 # %% ../../nbs/90_scenes.ipynb #n004
 SIZES = ('small', 'large')
@@ -98,6 +101,12 @@ def scene_of(world: World, scan: str, house: House | None = None, *, far: bool =
         viewpoints=[[x, y, int(f)] for (x, y, _), f in zip(position.tolist(), floor)], moves=[open_moves(r) for r in rows],
         labels=labels, paints=[next((PAINTS[word] for word in words.split() if word in PAINTS), '') for words in labels],
         views=[[[view, number[words], worth] for view, words, worth in seen] for seen in views], near=near, places=[''] * len(rows) if house else near)
+
+def pictures(bench: Benchmark, scan: str, at: Iterable[int]) -> dict[str, str]:
+    "What the cameras showed at viewpoints `at` of `scan`, as data URIs of its strips by number; nothing where the world was not photographed."
+    first = bench.world.scan_start[bench.world.scans.index(scan)]
+    strips = {str(k): bench.scenes.strip(bench.world.ids[first + k]) for k in sorted(set(at))} if bench.scenes else {}
+    return {k: 'data:image/jpeg;base64,' + base64.b64encode(strip).decode() for k, strip in strips.items() if strip}
 
 def scene_in(found: Learned, scan: str) -> dict[str, Any]:
     "The scene of `scan` in the world of `found`, with what its agents see."

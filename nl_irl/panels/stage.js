@@ -167,8 +167,14 @@ function drawAgent(context, x, y, heading, color, edge) {
 
 // What the agent sees -------------------------------------------------------------------------------------------------------------------------
 
-function drawPanorama(context, scene, at, heading, walk, step, width, height, paint) {
+function drawPicture(context, picture, heading, middle, width) {                                    // twelve level views side by side, the first along heading 0
+  const tall = width * picture.height / picture.width, shift = -((heading / TURN + 1 / 24 - .5) % 1 + 1) % 1 * width
+  for (const x of [shift, shift + width]) context.drawImage(picture, x, middle - tall / 2, width, tall)
+}
+
+function drawPanorama(context, scene, at, heading, walk, step, width, height, paint, picture) {
   const x = angle => width / 2 + around(angle) / TURN * width, middle = height * .42
+  if (picture) drawPicture(context, picture, heading, middle, width)
   context.fillStyle = paint('line'); context.fillRect(0, middle, width, 1)
   const taken = []
   for (const [view, name, weight] of scene.views[at]) {                                             // best seen first
@@ -234,7 +240,7 @@ function drawTrace(context, name, walks, focus, step, last, width, height, paint
 
 class Stage {
   constructor(model, el) {
-    this.model = model; this.timer = null; this.floor = null
+    this.model = model; this.timer = null; this.floor = null; this.loaded = new Map()
     // JupyterLab takes the arrow keys unless the element that has the focus says that it wants them
     this.root = element(el, 'div', 'nl-stage', '', {tabindex: 0, role: 'region', 'aria-label': 'Trajectory: arrow keys step, space plays', 'data-lm-suppress-shortcuts': 'true'})
     this.message = element(this.root, 'div', 'nl-message', '', {role: 'status'})
@@ -365,6 +371,14 @@ class Stage {
     })
   }
 
+  picture(at) {                                                                                       // what a camera showed there, once it is loaded; null for none
+    const uri = this.episode.pictures?.[at]
+    if (!uri) return null
+    const image = this.loaded.get(uri) ?? Object.assign(new Image(), {src: uri, onload: () => this.draw()})
+    this.loaded.set(uri, image)
+    return image.naturalWidth ? image : null                       // 0 while it loads, and where it is broken
+  }
+
   draw() {
     if (!this.scene.viewpoints || this.episode.message || !this.root.clientWidth) return
     this.root.classList.toggle('nl-narrow', this.root.clientWidth < 640)
@@ -372,7 +386,7 @@ class Stage {
     const walk = this.walk, at = walk ? walk.path[Math.min(this.step, walk.path.length - 1)] : this.episode.start
     const heading = walk ? walk.heading[Math.min(this.step, walk.path.length - 1)] : this.episode.heading
     this.drawMap(this.floor ?? this.scene.viewpoints[at][2])
-    drawPanorama(pen(this.panorama, this.panorama.clientWidth, 170), this.scene, at, heading, walk, this.step, this.panorama.clientWidth, 170, this.paint)
+    drawPanorama(pen(this.panorama, this.panorama.clientWidth, 170), this.scene, at, heading, walk, this.step, this.panorama.clientWidth, 170, this.paint, this.picture(at))
     listMoves(this.moves, this.scene, at, heading, walk, this.step)
     for (const [name, canvas] of this.curves)
       drawTrace(pen(canvas, canvas.clientWidth, 46), name, this.walks, walk, this.step, this.last, canvas.clientWidth, 46, this.paint)

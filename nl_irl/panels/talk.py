@@ -17,7 +17,7 @@ from ..learned import Learned, open_run
 from .playback import AGENTS, moves_of, shown_walk, shown_words
 from .player import ROW, Panel, choice
 from .rewards import HEATS, heat_of
-from .scenes import scene_in
+from .scenes import pictures, scene_in
 from .stage import Stage
 from ..runs import Run
 from ..types import require
@@ -88,8 +88,10 @@ def walks_of(talk: Conversation) -> list[dict[str, Any]]:
 
 def conversed(talk: Conversation) -> dict[str, Any]:
     "The conversation as the stage draws it."
+    walks = walks_of(talk)
     return dict(title=f'{talk.scan}, from {talk.world.ids[talk.start]}', scan=talk.scan, words=shown_words(talk.text, talk.found.vocabulary.index),
-                start=talk.start - talk.first, heading=float(talk.heading), demonstration=[], walks=walks_of(talk))
+                start=talk.start - talk.first, heading=float(talk.heading), demonstration=[], walks=walks,
+                pictures=pictures(talk.found.bench, talk.scan, [talk.start - talk.first, *(v for w in walks for v in w['path'])]))
 
 # %% ../../nbs/95_talk.ipynb #n008
 def why_not(talk: Conversation) -> str:

@@ -5,6 +5,7 @@
 # %% ../../nbs/75_frames.ipynb #n002
 from __future__ import annotations
 
+import base64
 import io
 import shutil
 import textwrap
@@ -16,21 +17,34 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ..files import atomic
 from .maps import INK, draw_house, draw_route
 from .routes import DEMONSTRATION, draw_graph
-from ..types import require
+from ..types import Episode, require
 from ..worlds.floorplans import FLOOR_HEIGHT
 from ..worlds.house import House
-from ..worlds.tables import World
+from ..worlds.tables import World, headings_along
 
 # %% auto #0
-__all__ = ['draw_view', 'draw_odds', 'draw_arrow', 'draw_step', 'pixels', 'find_ffmpeg', 'save_animation', 'write_mp4']
+__all__ = ['picture_in', 'draw_view', 'draw_odds', 'draw_arrow', 'draw_step', 'ahead', 'draw_views', 'pixels', 'find_ffmpeg',
+           'save_animation', 'write_mp4']
 
 # %% ../../nbs/75_frames.ipynb #n003
-def draw_view(scene: Mapping[str, Any], at: int, heading: float, ax: Axes, *, most: int = 14) -> Axes:
-    "What is seen from viewpoint `at` of `scene` along `heading` (radians): names where they are seen, what lies behind at both ends."
+def picture_in(episode: Mapping[str, Any], at: int) -> np.ndarray | None:
+    "(height, width, 3) uint8, the strip of viewpoint `at` that an episode of the panels holds; None where it holds none."
+    uri = episode.get('pictures', {}).get(str(at))
+    return uri and np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(',')[2]))))
+
+def draw_view(scene: Mapping[str, Any], at: int, heading: float, ax: Axes, *, most: int = 14, picture: np.ndarray | None = None) -> Axes:
+    """What is seen from viewpoint `at` of `scene` along `heading` (radians): names where they are seen, what lies behind at both ends.
+
+    picture: (height, width, 3), twelve level views side by side, the first along heading 0, drawn beneath.
+    """
+    if picture is not None:
+        ahead = round((heading / (2 * np.pi) + 1 / 24) * picture.shape[1])                       # the strip begins half a view to the left of heading 0
+        ax.imshow(np.roll(picture, picture.shape[1] // 2 - ahead, 1), extent=(-np.pi, np.pi, -1, 1), aspect='auto')
     turned = lambda angle: (angle - heading + np.pi) % (2 * np.pi) - np.pi
     placed: list[tuple[float, float, float]] = []
     for view, name, weight in scene['views'][at][:most]:
@@ -48,6 +62,7 @@ def draw_view(scene: Mapping[str, Any], at: int, heading: float, ax: Axes, *, mo
     ax.tick_params(labelsize=7, length=0)
     return ax
 
+# %% ../../nbs/75_frames.ipynb #z000
 def draw_odds(scene: Mapping[str, Any], walk: Mapping[str, Any], step: int, ax: Axes) -> Axes:
     "The probabilities of the actions that a `walk` had at `step`, the one it took in its colour."
     at, heading = walk['path'][min(step, len(walk['path']) - 1)], walk['heading'][min(step, len(walk['path']) - 1)]
@@ -92,9 +107,28 @@ def draw_step(world: World, scene: Mapping[str, Any], episode: Mapping[str, Any]
     left.legend(handles.values(), handles, loc='outside lower center', ncols=2, frameon=False, fontsize=7)
     now, odds = min(step, len(walk['path']) - 1), bool(walk['probability']) and step < len(walk['action'])
     parts = np.ravel(right.subplots(1 + odds, 1, height_ratios=(1.2, 1)[:1 + odds]))
-    draw_view(scene, walk['path'][now], walk['heading'][now], parts[0])
+    draw_view(scene, walk['path'][now], walk['heading'][now], parts[0], picture=picture_in(episode, walk['path'][now]))
     if odds: draw_odds(scene, walk, step, parts[1])
     figure.suptitle(textwrap.fill('“' + ''.join(piece for piece, _ in episode['words']).strip() + '”', int(width * 14)), fontsize=9, color=INK)
+    return figure
+
+# %% ../../nbs/75_frames.ipynb #c001
+def ahead(strip: np.ndarray, heading: float, degrees: float = 90.) -> np.ndarray:
+    "(height, width, 3) of a strip of twelve views what lies within so many `degrees` around `heading` (radians)."
+    middle = round((heading / (2 * np.pi) + 1 / 24) * strip.shape[1])
+    wide = round(degrees / 360 * strip.shape[1])
+    return np.roll(strip, strip.shape[1] // 2 - middle, 1)[:, strip.shape[1] // 2 - wide // 2:][:, :wide]
+
+def draw_views(strips: Sequence[bytes], world: World, episode: Episode, *, width: float = 11.) -> Figure:
+    "What lies ahead at each viewpoint of the path of `episode`, whose `strips` are JPEGs of twelve views; width: inches."
+    headings = headings_along(world, world.rows(episode.path), episode.task.heading)
+    pictures = [ahead(np.asarray(Image.open(io.BytesIO(s))), h) for s, h in zip(strips, headings)]
+    figure, axes = plt.subplots(1, len(pictures), figsize=(width, width / len(pictures) * .82 + .5), layout='constrained', squeeze=False)
+    for k, (ax, picture) in enumerate(zip(axes[0], pictures)):
+        ax.imshow(picture)
+        ax.set(xticks=[], yticks=[])
+        ax.set_xlabel('stop' if k == len(pictures) - 1 else f'{k + 1}', fontsize=8)
+    figure.suptitle(textwrap.fill(f'“{episode.task.text}”', int(width * 12)), fontsize=9, color=INK)
     return figure
 
 # %% ../../nbs/75_frames.ipynb #n006
@@ -122,7 +156,6 @@ def save_animation(path: Path | str, frames: Sequence[np.ndarray], *, seconds: f
     frames = [*frames, frames[-1], frames[-1]]
     with atomic(path) as temporary:
         if path.suffix == '.gif':
-            from PIL import Image
             first, *rest = [Image.fromarray(f) for f in frames]
             first.save(temporary, format='GIF', save_all=True, append_images=rest, duration=int(1000 * seconds), loop=0)
         else: write_mp4(temporary, frames, seconds)
