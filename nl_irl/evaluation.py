@@ -15,7 +15,7 @@ from .agents import random_heading, random_walk, shortest_paths, stop_at_once
 from .environment import Environment
 from .metrics import pad
 from .models.policy import Policy
-from .planning import Scorer, choose, search
+from .planning import Scorer, choose_each, search
 from .rollout import Rollout, questions, run_episodes
 from .scoring import interval, score_rows
 from .text import TextEncoder
@@ -69,10 +69,11 @@ def ablations(policy: Policy, env: Environment, blind: Environment, episodes: Se
                      ignore_index=True)
 
 # %% ../nbs/56_evaluation.ipynb #c010
-def on_map(scorer: Scorer, env: Environment, episodes: Sequence[Episode], encoder: TextEncoder, *, moves: int, **told: str) -> pd.DataFrame:
-    "Results of going where `scorer` likes it best, on the known map."
+def on_map(scorers: Mapping[str, Scorer], env: Environment, episodes: Sequence[Episode], encoder: TextEncoder, *, moves: int, split: str) -> pd.DataFrame:
+    "Results of agents that go where their scorer likes it best, on the known map; scorers: by the agents' names."
     asked = questions(env, [e.task for e in episodes], encoder)
-    return results(env.world, episodes, choose(scorer, env.world, asked, moves=moves), **told)
+    chosen = choose_each(scorers, env.world, asked, moves=moves)
+    return pd.concat([results(env.world, episodes, paths, agent=name, split=split) for name, paths in chosen.items()], ignore_index=True)
 
 def searching(policy: Policy, scorer: Scorer, env: Environment, episodes: Sequence[Episode], encoder: TextEncoder, *, sure: float, metres: float,
               **told: str) -> pd.DataFrame:
@@ -88,7 +89,7 @@ def explored_first(policy: Policy, explorer: Scorer, scorers: Mapping[str, Score
     """
     asked = questions(env, [e.task for e in episodes], encoder)
     before = search(policy, explorer, env, asked, sure=float('inf'), metres=metres)
-    routes = {name: choose(scorer, env.world, asked, moves=moves, known=before.known) for name, scorer in scorers.items()}
+    routes = choose_each(scorers, env.world, asked, moves=moves, known=before.known)
     return pd.concat([results(env.world, episodes, paths, agent=name, split=split).assign(explored=before.metres) for name, paths in routes.items()],
                      ignore_index=True)
 

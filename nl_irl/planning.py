@@ -5,13 +5,14 @@
 # %% ../nbs/49_planning.ipynb #c002
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from scipy.special import log_softmax
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from .batches import batch_of_walks
 from .environment import STOP, Environment, rows
@@ -25,8 +26,8 @@ from .worlds.tables import World
 Scorer = Callable[[Tensor, Routes], Tensor]
 
 # %% auto #0
-__all__ = ['Scorer', 'by_reward', 'by_landmarks', 'by_policy', 'rescored', 'best_nodes', 'choose', 'Search', 'scores_of',
-           'next_actions', 'way', 'trails', 'told', 'search', 'guided']
+__all__ = ['Scorer', 'by_reward', 'by_landmarks', 'by_policy', 'remembered', 'rescored', 'best_nodes', 'choose_each', 'choose',
+           'Search', 'scores_of', 'next_actions', 'way', 'trails', 'told', 'search', 'guided']
 
 # %% ../nbs/49_planning.ipynb #c004
 def by_reward(reward: RouteReward, env: Environment) -> Scorer:
@@ -60,14 +61,27 @@ def by_policy(policy: Policy, env: Environment) -> Scorer:
     return score
 
 # %% ../nbs/49_planning.ipynb #c009
-def rescored(first: Scorer, second: Scorer, *, weight: float, count: int = 10) -> Scorer:
-    "A scorer: of each question's `count` routes that `first` likes best, its score and `weight` times that of `second`; -inf of all others."
+def remembered(scorer: Scorer) -> Scorer:
+    "`scorer`, which answers at once when it is asked the very same again, as by `choose_each` for several mixtures of it."
+    last: list[Any] = []
+    def score(tokens: Tensor, routes: Routes) -> Tensor:
+        if not last or last[0] is not tokens or last[1] is not routes: last[:] = tokens, routes, scorer(tokens, routes)
+        return last[2]
+    return score
+
+def rescored(first: Scorer, second: Scorer, *, weight: float, count: int = 10, whole: bool = False) -> Scorer:
+    """A scorer: of each question's `count` routes that `first` likes best, its score and `weight` times that of `second`; -inf of all others.
+
+    whole: ask `second` of all routes, for one that is `remembered`.
+    """
     def score(tokens: Tensor, routes: Routes) -> Tensor:
         likes = first(tokens, routes)
         best = best_of(likes.cpu().numpy(), routes, count)
-        some, kept = branches(routes, best)
         put = lambda x: torch.as_tensor(x, device=likes.device)
-        said = torch.zeros_like(likes).index_copy(0, put(kept), second(tokens, some).to(likes.dtype))
+        if whole: said = second(tokens, routes).to(likes.dtype)
+        else:
+            some, kept = branches(routes, best)
+            said = torch.zeros_like(likes).index_copy(0, put(kept), second(tokens, some).to(likes.dtype))
         return (likes + weight * said).masked_fill(~put(best), -torch.inf)
     return score
 
@@ -80,18 +94,25 @@ def best_nodes(score: np.ndarray, routes: Routes, questions: int) -> np.ndarray:
     return found
 
 @torch.no_grad()
-def choose(scorer: Scorer, world: World, asked: Questions, *, moves: int, known: np.ndarray | None = None, batch: int = 128) -> list[np.ndarray]:
-    """For each question the viewpoint rows of the shortest route that `scorer` likes best, among routes of at most `moves` moves.
+def choose_each(scorers: Mapping[str, Scorer], world: World, asked: Questions, *, moves: int, known: np.ndarray | None = None,
+                batch: int = 128) -> dict[str, list[np.ndarray]]:
+    """For each scorer and question the viewpoint rows of the shortest route that it likes best, among routes of at most `moves` moves.
 
     known: (question, any) viewpoint rows that the agent has seen; None: it knows the whole map.
     """
-    paths = []
-    for k in range(0, len(asked.start), batch):
+    paths: dict[str, list[np.ndarray]] = {name: [] for name in scorers}
+    for k in tqdm(range(0, len(asked.start), batch), desc='choosing routes', leave=False, disable=len(asked.start) <= batch):
         part = slice(k, k + batch)
         routes = shortest_routes(world, asked.start[part], asked.heading[part], moves=moves, known=None if known is None else known[part])
-        score = scorer(asked.tokens[part], routes).cpu().numpy()
-        paths += [np.array(routes.path(n)) for n in best_nodes(score, routes, len(asked.start[part]))]
+        tokens = asked.tokens[part]
+        for name, scorer in scorers.items():
+            best = best_nodes(scorer(tokens, routes).cpu().numpy(), routes, len(tokens))
+            paths[name] += [np.array(routes.path(n)) for n in best]
     return paths
+
+def choose(scorer: Scorer, world: World, asked: Questions, *, moves: int, known: np.ndarray | None = None, batch: int = 128) -> list[np.ndarray]:
+    "`choose_each` for one scorer."
+    return choose_each({'': scorer}, world, asked, moves=moves, known=known, batch=batch)['']
 
 # %% ../nbs/49_planning.ipynb #c015
 class Search(NamedTuple):

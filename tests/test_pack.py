@@ -74,9 +74,9 @@ def test_the_agent_that_comes_along_is_small_and_does_what_its_results_say():
     chosen, episodes = found.run.config['settings'], found.answered('val_unseen')
     results = found.run.table('results').query("split == 'val_unseen'")
     recorded = lambda agent: results[results.agent == agent].set_index('id').SR.loc[[e.task.id for e in episodes]].to_numpy()
-    common = dict(env=found.env, episodes=episodes, encoder=found.vocabulary, agent='', split='')
-    reward = on_map(by_reward(found.network('reward'), found.env), **common, moves=chosen['route_irl']['moves']).SR.to_numpy()
-    policy = judge(found.network('policy'), **common, horizon=chosen['horizon'])[0].SR.to_numpy()
+    common = dict(env=found.env, episodes=episodes, encoder=found.vocabulary, split='')
+    reward = on_map({'': by_reward(found.network('reward'), found.env)}, **common, moves=chosen['route_irl']['moves']).SR.to_numpy()
+    policy = judge(found.network('policy'), **common, agent='', horizon=chosen['horizon'])[0].SR.to_numpy()
     for now, then in ((reward, 'known map: reward'), (policy, 'no map: policy')): assert (now != recorded(then)).mean() < .05                  # half precision
     assert reward.mean() > .7
 
