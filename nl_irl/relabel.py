@@ -136,12 +136,17 @@ def best_of(goals: GoalGenerator, scene: Scene, found: Sequence[Tensor], mark: T
 # %% ../nbs/46_relabel.ipynb #c010
 def tries_at(goals: GoalGenerator, env: Environment, batch: Batch, level: Tensor | Level, how: Manner, generator: torch.Generator | None,
              size: int) -> Iterator[tuple[Scene, Tensor, list[tuple[Tensor, Tensor]]]]:
-    "For each part of `batch`, of at most `size` trajectories: what is seen, the marks of its levels, and `how.tries` times sentences and their nats."
+    """For each part of `batch`, of at most `size` trajectories: what is seen, the marks of its levels, and `how.tries` times sentences and their nats.
+
+    All tries are decoded side by side.
+    """
     goals.eval()
     for part, levels in parts_of(batch, level, size):
         scene, mark, there = goals.look(env, part), goals.config.words + levels.to(env.device), part.tokens.to(env.device)
         if how.keep: scene = remind(goals, scene, there, tells(goals, there))
-        yield scene, mark, [say(goals, scene, there, mark, how, generator) for _ in range(how.tries)]
+        each = lambda x: x.repeat_interleave(how.tries, 0)
+        tokens, nats = say(goals, scene.repeat(how.tries), each(there), each(mark), how, generator)
+        yield scene, mark, [(tokens[k::how.tries], nats[k::how.tries]) for k in range(how.tries)]
 
 @torch.no_grad()
 def relabel(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Tensor | Level = 'route', how: Manner = Manner(),
