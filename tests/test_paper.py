@@ -31,7 +31,7 @@ def test_every_record_is_a_row_of_a_plan():
     for record in records:
         known = notebook_parameters(find_experiment(record.facts['experiment']))
         assert set(record.facts['parameters']) <= set(known), f'{record}: a parameter that the experiment has no more'
-        assert record.facts['data'] and record.facts['git']['commit'] and record.facts['parameters'].get('final'), record
+        assert record.facts['data'] and record.facts['git']['commit'] and {s.split('_')[0] for s in record.results.split} == {'val'}, record
 
 
 def test_worlds_of_records_have_their_episodes():
