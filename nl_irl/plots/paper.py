@@ -68,7 +68,7 @@ def compared(rows: Mapping[str, pd.DataFrame], splits: Sequence[str], metrics: S
 
 def spelled(table: pd.DataFrame, metrics: Sequence[str], bold: str = '{}', beside: pd.DataFrame | None = None) -> pd.DataFrame:
     "A `compared` table for people, the first metric of what is beyond doubt as the pattern `bold` says; columns of `beside` (by label) on the right."
-    found = readable(table, metrics)
+    found = readable(table, metrics).fillna('')
     for row in table[table.bold].itertuples():
         found.loc[row.agent, (row.split, metrics[0])] = bold.format(found.loc[row.agent, (row.split, metrics[0])])
     found = found.rename_axis(None).set_axis([f'{split} {metric}' for split, metric in found.columns], axis=1)
