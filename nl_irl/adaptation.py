@@ -77,8 +77,8 @@ def moves_of(walks: Batch) -> Tensor:
 
 def passable(routes: Batch, walks: Batch) -> Batch:
     "Those of `routes` all of whose moves were made on `walks`: an agent that has walked there knows them."
-    made = torch.cat([moves_of(walks).unique(), torch.tensor([-1])])
-    return some(routes, np.flatnonzero(torch.isin(moves_of(routes), made).all(1).numpy()))
+    made = torch.cat([moves_of(walks).unique().cpu(), torch.tensor([-1])])
+    return some(routes, np.flatnonzero(torch.isin(moves_of(routes).cpu(), made).all(1).numpy()))
 
 def met(world: World, walks: Batch, episodes: Sequence[Episode]) -> set[str]:
     "The path_id of those of `episodes` whose whole path is one of `walks`: an explorer can come upon them by chance, and that is counted."
