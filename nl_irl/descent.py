@@ -42,7 +42,7 @@ class Descent:
     "The optimizer of those of `parameters` that are learned."
     def __init__(self, parameters: Iterable[nn.Parameter], config: DescentConfig):
         self.config, self.updates, self.learned = config, 0, [p for p in parameters if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.learned, lr=config.rate, weight_decay=config.decay)
+        self.optimizer = torch.optim.AdamW(self.learned, lr=config.rate, weight_decay=config.decay, fused=True)
 
     def step(self, terms: Mapping[str, Tensor]) -> float:
         "Descend the sum of `terms`: the norm of its gradient before clipping. FloatingPointError names the update and the term that is not finite."

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from ..batches import Batch
 from ..environment import Environment, rows
 from .landmarks import Landmarks
-from .policy import GEOMETRY, Eyes, PolicyConfig
+from .policy import GEOMETRY, Dropout, Eyes, PolicyConfig
 from ..text import END, PAD, Vocabulary, tokenize
 from ..types import Level, require
 from ..worlds.tables import HEADINGS
@@ -164,12 +164,12 @@ class Watcher(nn.Module):
     "The steps of a trajectory: (batch, time, width) states, and (batch, width) where both ways end."
     def __init__(self, config: GeneratorConfig):
         super().__init__()
-        self.eyes, self.dropout = Eyes(replace(config, landmark_width=0)), nn.Dropout(config.dropout)
+        self.eyes, self.dropout = Eyes(replace(config, landmark_width=0)), Dropout(config.dropout)
         self.layer = nn.LSTM(6 * config.label_width + 2 * GEOMETRY, config.width // 2, batch_first=True, bidirectional=True)
 
     def forward(self, env: Environment, batch: Batch, way: Way) -> tuple[Tensor, Tensor]:
         place, which = torch.unique(batch.viewpoint, return_inverse=True)
-        shown, _ = self.eyes.look(rows(env.label, place), rows(env.weight, place), self.eyes.label.weight)
+        shown, = self.eyes.look(rows(env.label, place), rows(env.weight, place), self.eyes.label.weight)
         if self.eyes.config.features: shown = shown + self.eyes.project(rows(env.feature, place))
         seen = rows(shown, which)                                                                       # (batch, time, 12, label_width)
         angle = torch.arange(HEADINGS, device=env.device) * (2 * torch.pi / HEADINGS) - batch.heading[..., None]
@@ -407,7 +407,7 @@ class Teller(nn.Module):
     "p(next word | words so far, trajectory, z)."
     def __init__(self, config: GeneratorConfig):
         super().__init__()
-        c, self.dropout = config, nn.Dropout(config.dropout)
+        c, self.dropout = config, Dropout(config.dropout)
         self.start = nn.Linear(c.width + c.latent + c.word_width, 2 * c.width)
         self.first = nn.LSTM(2 * c.word_width + c.latent, c.width, batch_first=True)
         self.second = nn.LSTM(c.width + c.key, c.width, batch_first=True)
@@ -453,7 +453,7 @@ class GoalGenerator(nn.Module):
         super().__init__()
         require(not config.vectors, 'a goal generator says words of a vocabulary: set vectors to 0')
         c, self.config = config, config
-        self.viewer, self.reader, self.teller, self.dropout = Viewer(c), Reader(c), Teller(c), nn.Dropout(c.dropout)
+        self.viewer, self.reader, self.teller, self.dropout = Viewer(c), Reader(c), Teller(c), Dropout(c.dropout)
         self.reminder = Reminder(c)
         self.landmarks = Landmarks(c.words, c.labels, width=c.landmark_width).requires_grad_(False)
         self.word, self.expect = nn.Embedding(c.words + len(LEVELS), c.word_width, padding_idx=PAD), nn.Linear(c.width + c.word_width, 2 * c.latent)

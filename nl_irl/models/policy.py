@@ -20,8 +20,8 @@ from ..worlds.tables import HEADINGS
 GEOMETRY = 5                                                    # width of Observation.candidate
 
 # %% auto #0
-__all__ = ['GEOMETRY', 'MATCHES', 'PolicyConfig', 'Sentence', 'Listener', 'attend', 'Sight', 'Eyes', 'Memory', 'Decision',
-           'Matcher', 'Policy']
+__all__ = ['GEOMETRY', 'MATCHES', 'PolicyConfig', 'Dropout', 'Sentence', 'Listener', 'attend', 'Sight', 'Eyes', 'Memory',
+           'Decision', 'Matcher', 'Policy']
 
 # %% ../../nbs/40_policy.ipynb #c003
 @dataclass(frozen=True)
@@ -38,6 +38,15 @@ class PolicyConfig:
     landmark_width: int = 64    # of the landmark vectors of words and labels
     features: int = 0           # width of the features that a heading shows, where the environment has them
     lookahead: bool = False     # whether the environment shows what each move leads to
+
+# %% ../../nbs/40_policy.ipynb #n101
+class Dropout(nn.Dropout):
+    "`nn.Dropout` that draws eight bits an element on the CPU, in a third of its time; so `p` is rounded to 256ths."
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and self.p) or x.device.type != 'cpu': return super().forward(x)
+        keep = min(max(round(256 * (1 - self.p)), 1), 255)
+        bits = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-2**63, None).view(torch.uint8)[:x.numel()].view(x.shape)
+        return x * (bits < keep).mul(256 / keep)
 
 # %% ../../nbs/40_policy.ipynb #c005
 class Sentence(NamedTuple):
@@ -58,7 +67,7 @@ class Listener(nn.Module):
         reads = config.word_width + marks * config.landmark_width
         self.word = nn.Linear(config.vectors, config.word_width) if config.vectors else nn.Embedding(config.words, config.word_width, padding_idx=0)
         self.onward, self.backward_ = (nn.LSTM(reads, config.width // 2, batch_first=True) for _ in range(2))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, tokens: Tensor, marks: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         known = tokens.ne(0) if tokens.dim() == 2 else tokens.ne(0).any(-1)
@@ -96,18 +105,18 @@ class Eyes(nn.Module):
     "`Observation` and (labels, landmark_width) landmark vectors -> `Sight`."
     def __init__(self, config: PolicyConfig):
         super().__init__()
-        self.config, self.dropout = config, nn.Dropout(config.dropout)
+        self.config, self.dropout = config, Dropout(config.dropout)
         self.label = nn.Embedding(config.labels, config.label_width, padding_idx=0)
         if config.features: self.feature = nn.Linear(config.features, config.label_width)
 
-    def look(self, label: Tensor, weight: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-        "(..., n, top) labels and weights -> (..., n, label_width) and (..., n, landmark_width), both from one `table`."
-        weight = weight.to(table.dtype)
+    def look(self, label: Tensor, weight: Tensor, *tables: Tensor) -> list[Tensor]:
+        "(..., n, top) labels and weights -> (..., n, width) for each of the `tables` (labels, width) of vectors; the same labels are hidden in all."
+        weight = weight.to(tables[0].dtype)
         if self.training: weight = weight * (torch.rand_like(weight) > self.config.label_dropout)
         shape, top = label.shape[:-1], label.shape[-1]
-        if not top: return table.new_zeros(*shape, self.config.label_width), table.new_zeros(*shape, self.config.landmark_width)
-        bags = F.embedding_bag(label.reshape(-1, top).int(), table, per_sample_weights=weight.reshape(-1, top), mode='sum')
-        return bags.view(*shape, -1).split([self.config.label_width, self.config.landmark_width], -1)
+        if not top: return [table.new_zeros(*shape, table.shape[1]) for table in tables]
+        label, weight = label.reshape(-1, top).int(), weight.reshape(-1, top)
+        return [F.embedding_bag(label, table, per_sample_weights=weight, mode='sum').view(*shape, -1) for table in tables]
 
     def project(self, feature: Tensor) -> Tensor:
         "(batch, ..., 12, features) -> (batch, ..., 12, label_width)."
@@ -116,16 +125,16 @@ class Eyes(nn.Module):
         return self.feature(feature)
 
     def forward(self, seen: Observation, landmark: Tensor) -> Sight:
-        c, table = self.config, torch.cat([self.label.weight, landmark], 1)
+        c, tables = self.config, (self.label.weight, landmark)
         require(seen.feature.shape[-1] == c.features, f'the policy takes features of width {c.features}, the environment shows {seen.feature.shape[-1]}')
         require(bool(seen.beyond_label.shape[-1]) == c.lookahead, f'lookahead is {c.lookahead} in the policy and not in the environment: set both alike')
-        shown, marks = self.look(seen.label, seen.weight, table)
+        shown, marks = self.look(seen.label, seen.weight, *tables)
         if c.features: shown = shown + self.project(seen.feature)
         angle = torch.arange(HEADINGS, device=shown.device) * (2 * torch.pi / HEADINGS) - seen.heading[..., None]
         quarter = torch.arange(4, device=shown.device)[:, None] * (torch.pi / 2)
         toward = torch.cos(angle[..., None, :] - quarter).clamp(min=0)
         around = (toward @ shown / toward.sum(-1, keepdim=True)).flatten(-2)
-        return Sight(shown, marks, toward, around, *self.look(seen.beyond_label, seen.beyond_weight, table))
+        return Sight(shown, marks, toward, around, *self.look(seen.beyond_label, seen.beyond_weight, *tables))
 
 # %% ../../nbs/40_policy.ipynb #c015
 class Memory(NamedTuple):
@@ -164,7 +173,7 @@ class Policy(nn.Module):
     def __init__(self, config: PolicyConfig):
         super().__init__()
         c, self.config = config, config
-        self.listener, self.eyes, self.match, self.dropout = Listener(c), Eyes(c), Matcher(c), nn.Dropout(c.dropout)
+        self.listener, self.eyes, self.match, self.dropout = Listener(c), Eyes(c), Matcher(c), Dropout(c.dropout)
         self.landmarks = Landmarks(c.words, c.labels, width=c.landmark_width, vectors=c.vectors).requires_grad_(False)
         self.notice = nn.LSTM(4 * c.label_width + GEOMETRY, c.width, batch_first=True)
         self.ask, self.ask_again = (nn.Linear(c.width, c.width) for _ in range(2))

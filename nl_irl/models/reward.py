@@ -7,38 +7,45 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..environment import Environment, rows
 from .landmarks import Landmarks
-from .policy import GEOMETRY, Eyes, Listener, PolicyConfig, Sentence
+from .policy import GEOMETRY, Dropout, Eyes, Listener, PolicyConfig, Sentence
 from ..routes import Routes
 from ..worlds.tables import HEADINGS
 
 # %% auto #0
-__all__ = ['SIGHTS', 'WAY', 'Tree', 'plant', 'recur', 'best_so_far', 'mean_so_far', 'Steps', 'around', 'walk_through', 'Blocks',
-           'Hearing', 'RouteReward']
+__all__ = ['SIGHTS', 'WAY', 'Matches', 'Tree', 'plant', 'recur', 'best_so_far', 'mean_so_far', 'Steps', 'around', 'walk_through',
+           'Blocks', 'Hearing', 'RouteReward']
 
 # %% ../../nbs/44_reward.ipynb #c004
 class Tree(NamedTuple):
-    """`Routes` as tensors on a device, and where each level begins.
+    """`Routes` as tensors on a device.
 
-    Fields as in `Routes`, (node,) each; before: (node,) viewpoint rows of the parents.  levels: (depth + 2,) first node of each level, and their number.
+    question, parent: (node,) as in `Routes`.  levels: (depth + 2,) first node of each level, and their number.  step: (node,) which step led there.
+    viewpoint, heading, move: (step,) as in `Routes`.  before: (step,) viewpoint rows from which it was made, and facing: (step,) radians, the heading there.
     """
     question: Tensor
+    parent: Tensor
+    levels: list[int]
+    step: Tensor
     viewpoint: Tensor
     heading: Tensor
-    parent: Tensor
     move: Tensor
     before: Tensor
-    levels: list[int]
+    facing: Tensor
 
 def plant(routes: Routes, device: torch.device) -> Tree:
     "The `Tree` of `routes` on `device`."
-    fields = [torch.as_tensor(x, device=device) for x in (*routes[:5], routes.viewpoint[routes.parent])]
-    return Tree(*fields, routes.levels.tolist())
+    put = lambda x: torch.as_tensor(x, device=device)
+    _, pose = np.unique(routes.viewpoint << 32 | routes.heading.view(np.uint32), return_inverse=True)
+    _, node, step = np.unique(pose[routes.parent] * len(pose) + pose, return_index=True, return_inverse=True)
+    made = [routes.viewpoint, routes.heading, routes.move, routes.viewpoint[routes.parent], routes.heading[routes.parent]]
+    return Tree(put(routes.question), put(routes.parent), routes.levels.tolist(), put(step), *(put(x[node]) for x in made))
 
 def recur(cell: nn.LSTMCell, x: Tensor, tree: Tree) -> Tensor:
     "(node, features) -> (node, width): each node's state goes on from its parent's."
@@ -75,9 +82,9 @@ def mean_so_far(x: Tensor, tree: Tree) -> Tensor:
 
 # %% ../../nbs/44_reward.ipynb #c009
 class Steps(NamedTuple):
-    """What each node shows: `shown` (node, SIGHTS, label_width) and `landmark` (node, SIGHTS, landmark_width).
+    """What each step shows: `shown` (step, SIGHTS, label_width) and `landmark` (step, SIGHTS, landmark_width).
 
-    The sights are ahead, right, behind and left; the way; and ahead, right, behind and left at the place before, all zeros at a root.  `came`: (node, 5).
+    The sights are ahead, right, behind and left; the way; and ahead, right, behind and left at the place before, all zeros at a root.  `came`: (step, 5).
     """
     shown: Tensor
     landmark: Tensor
@@ -86,7 +93,7 @@ class Steps(NamedTuple):
 SIGHTS, WAY = 9, 4
 
 def around(seen: Tensor, heading: Tensor) -> Tensor:
-    "(node, 12, n) what the headings of places show -> (node, 4, n), what lies ahead, right, behind and left of `heading` (node,)."
+    "(step, 12, n) what the headings of places show -> (step, 4, n), what lies ahead, right, behind and left of `heading` (step,)."
     angle = torch.arange(HEADINGS, device=seen.device) * (2 * torch.pi / HEADINGS) - heading[:, None]
     toward = torch.cos(angle[:, None] - torch.arange(4, device=seen.device)[:, None] * (torch.pi / 2)).clamp(min=0)
     return toward / toward.sum(-1, keepdim=True) @ seen
@@ -95,19 +102,18 @@ def walk_through(eyes: Eyes, env: Environment, tree: Tree, table: Tensor) -> Ste
     "The `Steps` of `tree`, with `table` (label, landmark_width) of landmark vectors; `came` is the move's row as in `Observation.candidate`, 0 at a root."
     c = eyes.config
     place, which = torch.unique(torch.cat([tree.viewpoint, tree.before]), return_inverse=True)
-    shown, marks = eyes.look(rows(env.label, place), rows(env.weight, place), torch.cat([eyes.label.weight, table], 1))
+    shown, marks = eyes.look(rows(env.label, place), rows(env.weight, place), eyes.label.weight, table)     # (place, 12, width) each
     if c.features: shown = shown + eyes.project(rows(env.feature, place))
-    seen = torch.cat([shown, marks], -1)                                                                     # (place, 12, both)
     here, before = which.chunk(2)
-    slot, moved = tree.move.clamp(min=0), (tree.move >= 0)[:, None]
-    edge, facing = tree.before * env.neighbor.shape[1] + slot, tree.heading.index_select(0, tree.parent)
-    way = rows(seen.flatten(0, 1), before * HEADINGS + rows(env.direction.flatten(), edge))[:, None]
-    past = torch.cat([way, around(seen.index_select(0, before), facing)], 1) * moved[..., None]
-    sights = torch.cat([around(seen.index_select(0, here), tree.heading), past], 1)
+    moved, edge = (tree.move >= 0)[:, None], tree.before * env.neighbor.shape[1] + tree.move.clamp(min=0)
+    ahead = before * HEADINGS + rows(env.direction.flatten(), edge)
+    def sights(seen: Tensor) -> Tensor:
+        way, past = rows(seen.flatten(0, 1), ahead)[:, None], around(seen.index_select(0, before), tree.facing)
+        return torch.cat([around(seen.index_select(0, here), tree.heading), torch.cat([way, past], 1) * moved[..., None]], 1)
     sine, cosine, rest = rows(env.edge.flatten(0, 1), edge).split([1, 1, GEOMETRY - 2], -1)
-    s, k = facing.sin()[:, None], facing.cos()[:, None]
+    s, k = tree.facing.sin()[:, None], tree.facing.cos()[:, None]
     came = torch.cat([sine * k - cosine * s, cosine * k + sine * s, rest], -1) * moved
-    return Steps(*sights.split([c.label_width, c.landmark_width], -1), came)
+    return Steps(sights(shown), sights(marks), came)
 
 # %% ../../nbs/44_reward.ipynb #c012
 class Blocks:
@@ -119,15 +125,19 @@ class Blocks:
         rank[order] = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[question[order]]
         self.shape, self.spot = (questions, int(count.max())), question * count.max() + rank
 
-    def lay(self, x: Tensor) -> Tensor:
-        "(node, ...) -> (question, place, ...), 0 where there is no node."
-        return x.new_zeros(self.shape[0] * self.shape[1], *x.shape[1:]).index_copy(0, self.spot, x).view(*self.shape, *x.shape[1:])
+    def lay(self, x: Tensor, step: Tensor | None = None) -> Tensor:
+        "(node, ...), or (step, ...) with the `step` (node,) of each node -> (question, place, ...), 0 where there is no node."
+        row = torch.full((self.shape[0] * self.shape[1],), len(x), device=x.device)
+        row[self.spot] = torch.arange(len(x), device=x.device) if step is None else step
+        return torch.cat([x, x.new_zeros(1, *x.shape[1:])]).index_select(0, row).view(*self.shape, *x.shape[1:])
 
     def take(self, x: Tensor) -> Tensor:
         "(question, place, ...) -> (node, ...)."
         return x.flatten(0, 1).index_select(0, self.spot)
 
 # %% ../../nbs/44_reward.ipynb #c014
+Matches = tuple[Tensor, Tensor]                 # (question, place, SIGHTS, word) how well each sight fits each word, in learned and in landmark vectors
+
 class Hearing(nn.Module):
     "What the steps of routes have to do with the words of their sentences."
     def __init__(self, config: PolicyConfig):
@@ -135,21 +145,26 @@ class Hearing(nn.Module):
         self.ask, self.ask_again = nn.Linear(config.width, config.width), nn.Linear(config.width, config.width)
         self.wanted, self.trust = nn.Linear(config.word_width, config.label_width, bias=False), nn.Parameter(torch.tensor([0.5, 0.1]))
 
-    def forward(self, sentence: Sentence, steps: Steps, blocks: Blocks, state: Tensor) -> Tensor:
-        "(question, place, word) logits of what each step does about each word: by its `state` (node, width), and by the best of what it sees."
-        best = lambda seen, words: (blocks.lay(seen).flatten(1, 2) @ words.transpose(1, 2)).unflatten(1, (-1, SIGHTS)).amax(2)
-        sight = self.trust[0] * best(steps.landmark, sentence.landmark) + self.trust[1] * best(steps.shown, self.wanted(sentence.embedding))
-        return self.of_words(sentence, blocks, self.ask(state)) + sight
+    def match(self, sentence: Sentence, steps: Steps, blocks: Blocks, step: Tensor) -> Matches:
+        "The `Matches` of nodes that were reached by `step` (node,)."
+        each = lambda seen, words: (blocks.lay(seen, step).flatten(1, 2) @ words.transpose(1, 2)).unflatten(1, (-1, SIGHTS))
+        return each(steps.shown, self.wanted(sentence.embedding)), each(steps.landmark, sentence.landmark)
+
+    def forward(self, sentence: Sentence, matches: Matches, blocks: Blocks, state: Tensor) -> Tensor:
+        "(question, place, word) logits of what each node does about each word: by its `state` (node, width), and by the best of what it sees."
+        shown, landmark = (m.amax(2) for m in matches)
+        return self.of_words(sentence, blocks, self.ask(state)) + self.trust[0] * landmark + self.trust[1] * shown
 
     def of_words(self, sentence: Sentence, blocks: Blocks, query: Tensor) -> Tensor:
         "(question, place, word) logits of attention by `query` (node, width); -inf on padding."
         logits = blocks.lay(query) @ sentence.context.transpose(1, 2) / query.shape[-1] ** .5
         return logits.masked_fill(~sentence.known[:, None], -torch.inf)
 
-    def fits(self, sentence: Sentence, steps: Steps, blocks: Blocks, attention: Tensor) -> Tensor:
-        "(node, 2 SIGHTS) how well each of the sights fits the words of `attention` (question, place, word), in learned and in landmark vectors."
-        match = lambda seen, words: (seen @ blocks.take(attention @ words)[..., None])[..., 0]
-        return torch.cat([match(steps.shown, self.wanted(sentence.embedding)), match(steps.landmark, sentence.landmark)], -1)
+    def fits(self, matches: Matches, blocks: Blocks, attention: Tensor) -> Tensor:
+        "(node, 2 SIGHTS) how well each of the sights fits the words of `attention` (question, place or 1, word), in learned and in landmark vectors."
+        if attention.shape[1] == 1: fit = [(m.flatten(1, 2) @ attention.transpose(1, 2)).unflatten(1, (-1, SIGHTS))[..., 0] for m in matches]
+        else: fit = [(m @ attention[..., None])[..., 0] for m in matches]
+        return torch.cat([blocks.take(f) for f in fit], -1)
 
 # %% ../../nbs/44_reward.ipynb #c016
 class RouteReward(nn.Module):
@@ -157,13 +172,13 @@ class RouteReward(nn.Module):
     def __init__(self, config: PolicyConfig):
         super().__init__()
         c, self.config = config, config
-        self.listener, self.eyes, self.hear, self.dropout = Listener(c, marks=True), Eyes(c), Hearing(c), nn.Dropout(c.dropout)
+        self.listener, self.eyes, self.hear, self.dropout = Listener(c, marks=True), Eyes(c), Hearing(c), Dropout(c.dropout)
         self.landmarks = Landmarks(c.words, c.labels, width=c.landmark_width, vectors=c.vectors).requires_grad_(False)
         self.see = nn.Sequential(nn.Linear(SIGHTS * (c.label_width + c.landmark_width), c.width), nn.ReLU())
         self.notice, self.decide = nn.LSTMCell(c.width + GEOMETRY, c.width), nn.LSTMCell(c.width, c.width)
         self.compose = nn.Sequential(nn.Linear(4 * c.width + 2 * SIGHTS, c.width), nn.ReLU())
         self.matters = nn.Linear(c.width, 2)                                        # to the route as a whole, and to its end
-        self.judge = nn.Sequential(nn.Linear(6 * c.width + 3 + 2 * SIGHTS, c.width), nn.ReLU(), nn.Dropout(c.dropout), nn.Linear(c.width, 1))
+        self.judge = nn.Sequential(nn.Linear(6 * c.width + 3 + 2 * SIGHTS, c.width), nn.ReLU(), Dropout(c.dropout), nn.Linear(c.width, 1))
 
     def listen(self, tokens: Tensor) -> Sentence:
         "tokens: (question, word) int64, or (question, word, vectors) float."
@@ -175,23 +190,24 @@ class RouteReward(nn.Module):
         "(node,) the reward of each route of `routes`, whose questions are the rows of `sentence`."
         tree = plant(routes, env.device)
         steps, blocks = walk_through(self.eyes, env, tree, self.landmarks.label.weight), Blocks(tree.question, len(sentence.known))
-        seen = self.see(self.dropout(torch.cat([steps.shown, steps.landmark], -1).flatten(1)))
-        first = self.dropout(recur(self.notice, torch.cat([self.dropout(seen), steps.came], -1), tree))
-        heard = self.hear(sentence, steps, blocks, first)
+        seen = self.see(self.dropout(torch.cat([steps.shown, steps.landmark], -1).flatten(1))).index_select(0, tree.step)
+        first = self.dropout(recur(self.notice, torch.cat([self.dropout(seen), rows(steps.came, tree.step)], -1), tree))
+        matches = self.hear.match(sentence, steps, blocks, tree.step)
+        heard = self.hear(sentence, matches, blocks, first)
         asked = heard.softmax(-1)
-        words, found = blocks.take(asked @ sentence.context), self.hear.fits(sentence, steps, blocks, asked)
+        words, found = blocks.take(asked @ sentence.context), self.hear.fits(matches, blocks, asked)
         both = self.dropout(self.compose(torch.cat([first, words, first * words, first - words, found], -1)))
         second = recur(self.decide, both, tree)
         way = self.dropout(torch.cat([second, best_so_far(second, tree), mean_so_far(second, tree)], -1))
         again = self.hear.of_words(sentence, blocks, self.hear.ask_again(way[:, :second.shape[1]])).softmax(-1)
-        covered, fits, end = self.over(sentence, steps, blocks, tree, heard)
+        covered, fits, end = self.over(sentence, matches, blocks, tree, heard)
         return self.judge(torch.cat([way, blocks.take(again @ sentence.context), end, seen, covered, fits], -1))[:, 0]
 
-    def over(self, sentence: Sentence, steps: Steps, blocks: Blocks, tree: Tree, heard: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def over(self, sentence: Sentence, matches: Matches, blocks: Blocks, tree: Tree, heard: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         "What was dealt with until the end: (node, 3) shares of words, (node, 2 SIGHTS) fits of the words about the end, (node, width) those words in context."
         whole, last = self.matters(sentence.context).masked_fill(~sentence.known[..., None], -torch.inf).softmax(1).unbind(-1)      # (question, word)
         even, dealt = sentence.known / sentence.known.sum(1, keepdim=True), blocks.take(torch.sigmoid(heard))
         ever, share = best_so_far(dealt, tree), lambda done, weight: (done * weight.index_select(0, tree.question)).sum(-1)
-        fits = self.hear.fits(sentence, steps, blocks, last[:, None].expand(-1, blocks.shape[1], -1))
+        fits = self.hear.fits(matches, blocks, last[:, None])
         end = (last[:, None] @ sentence.context)[:, 0].index_select(0, tree.question)
         return torch.stack([share(ever, whole), share(dealt, last), share(ever, even)], -1), fits, end
