@@ -14,10 +14,10 @@ from scipy.special import log_softmax
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .batches import batch_of_walks
+from .batches import batch_of_walks, some
 from .environment import STOP, Environment, rows
 from .models.landmarks import Landmarks
-from .models.policy import Policy, Sentence
+from .models.policy import Policy
 from .models.reward import RouteReward
 from .rollout import Questions, seen_along, visits
 from .routes import Routes, best_of, branches, chains, shortest_routes, walks
@@ -53,7 +53,7 @@ def by_policy(policy: Policy, env: Environment) -> Scorer:
         policy.eval()
         node, walked = chains(routes, np.flatnonzero(routes.leaf))
         put = lambda x: torch.as_tensor(x, device=env.device)
-        told = Sentence(*(x.index_select(0, put(routes.question[node[:, 0]])) for x in policy.listen(tokens)))         # heard once a question
+        told = some(policy.listen(tokens), put(routes.question[node[:, 0]]))                                            # heard once a question
         action, real = put(walked.action), put(walked.target >= 0)                 # a node that leaves share gets the same from each
         logits = policy(told, *seen_along(env, put(walked.viewpoint), put(walked.heading), action)).logits.log_softmax(-1)
         along = torch.nn.functional.pad(logits.gather(-1, action[..., None])[..., 0].cumsum(1)[:, :-1], (1, 0)) + logits[..., STOP]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .batches import Batch
+from .batches import Batch, some
 from .environment import STOP, Environment, Observation, State, observe, rows, step
 from .models.policy import GEOMETRY, Policy
 from .text import TextEncoder
@@ -42,7 +42,7 @@ class Rollout(NamedTuple):
 
     viewpoint: (batch, time + 1) int64 rows.  heading: (batch, time + 1) radians, after each action.  action: (batch, time) int64, 0 is STOP.
     probability: (batch, time, 1 + degree) by which each action was chosen.  attention: (batch, time, word) over the instruction.
-    active: (batch, time) bool, the agent had not stopped before.
+    active: (batch, time) bool, the agent had not stopped before; action, probability and attention are 0 where it had.
     """
     viewpoint: Tensor
     heading: Tensor
@@ -82,21 +82,23 @@ def visits(env: Environment, been: Tensor) -> Tensor:
 def rollout(policy: Policy, env: Environment, asked: Questions, *, horizon: int, generator: torch.Generator | None = None, revisit: float = 1.) -> Rollout:
     "Run one agent a question for at most `horizon` actions: greedily, tired of places by `revisit` logits a visit, or sampled with `generator`."
     policy.eval()
-    state, memory = env.reset(asked.start, asked.heading), None
-    sentence, came = policy.listen(asked.tokens), torch.zeros(len(asked.start), 1, GEOMETRY, device=env.device)
-    states, records = [state], []
+    count, state, memory = len(asked.start), env.reset(asked.start, asked.heading), None
+    sentence, came = policy.listen(asked.tokens), torch.zeros(count, 1, GEOMETRY, device=env.device)
+    walking, states, records = torch.arange(count, device=env.device), [state], []
+    whole = lambda x: x.new_zeros(count, *x.shape[1:]).index_copy(0, walking, x)
     for _ in range(horizon):
-        seen = Observation(*(x[:, None] for x in observe(env, state)))
+        seen = Observation(*(x[:, None] for x in observe(env, some(state, walking))))
         decision = policy(sentence, seen, came, memory)
         logits = decision.logits[:, 0]
-        if generator is None: logits = logits - F.pad(revisit * visits(env, torch.stack([s.viewpoint for s in states], 1)), (1, 0))
+        if generator is None: logits = logits - F.pad(revisit * visits(env, torch.stack([s.viewpoint[walking] for s in states], 1)), (1, 0))
         probability = logits.softmax(-1)
-        choice = probability.argmax(-1) if generator is None else torch.multinomial(probability, 1, generator=generator)[:, 0]
-        action = choice.where(~state.stopped, STOP)
-        records.append((action, probability, decision.attention[:, 0], ~state.stopped))
-        came, memory, state = taken(seen, action[:, None]), decision.memory, step(env, state, action)
+        action = probability.argmax(-1) if generator is None else torch.multinomial(probability, 1, generator=generator)[:, 0]
+        records.append((whole(action), whole(probability), whole(decision.attention[:, 0]), ~state.stopped))
+        came, memory, state = taken(seen, action[:, None]), decision.memory, step(env, state, records[-1][0])
         states.append(state)
-        if bool(state.stopped.all()): break
+        if (left := torch.nonzero(action)[:, 0]).numel() == 0: break
+        if len(left) < len(walking):
+            walking, came, sentence, memory = walking[left], came[left], some(sentence, left), memory.of(left)
     stack = lambda xs: torch.stack(list(xs), 1).cpu()
     return Rollout(stack(s.viewpoint for s in states), stack(s.heading for s in states), *map(stack, zip(*records)))
 

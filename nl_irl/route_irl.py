@@ -20,7 +20,7 @@ from .environment import STOP, Environment
 from .models.policy import Policy
 from .models.reward import RouteReward
 from .rollout import asked_by, rollout
-from .routes import Routes, join, shortest_routes, some_of, walks
+from .routes import Routes, join, merged, shortest_routes, some_of, walks
 from .types import require
 from .worlds.tables import World, distance_between
 
@@ -109,7 +109,8 @@ def contest(world: World, batch: Batch, config: RouteIRLConfig, *, walked: Walke
     drawn, did = np.flatnonzero(routes.tag == -1), did[far(routes)[did]]
     odds = np.concatenate([np.log(stands_for[routes.question[drawn]]), np.zeros(len(cut) + len(did))])
     sort = np.repeat(np.arange(3), [len(drawn), len(cut), len(did)])
-    return Contest(routes, mine, other, pair, np.concatenate([drawn, cut, did]), sort, odds.astype(np.float32))
+    routes, now = merged(routes)
+    return Contest(routes, now[mine], now[other], pair, now[np.concatenate([drawn, cut, did])], sort, odds.astype(np.float32))
 
 # %% ../nbs/51_route_irl.ipynb #c012
 def log_share(mine: Tensor, theirs: Tensor, whose: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ from .types import require
 from .worlds.tables import World, distance_between
 
 # %% auto #0
-__all__ = ['ON_THE_WAY', 'Routes', 'routes_of', 'join', 'metres_within', 'shortest_routes', 'walks', 'branches', 'best_of',
-           'some_of', 'chains']
+__all__ = ['ON_THE_WAY', 'Routes', 'routes_of', 'join', 'poses', 'merged', 'metres_within', 'shortest_routes', 'walks',
+           'branches', 'best_of', 'some_of', 'chains']
 
 # %% ../nbs/39_routes.ipynb #c003
 class Routes(NamedTuple):
@@ -78,6 +78,22 @@ def join(*parts: Routes) -> Routes:
     now_at[order] = np.arange(len(order))
     joined = Routes(*(c[order] for c in columns))
     return joined._replace(parent=now_at[joined.parent])
+
+def poses(routes: Routes) -> np.ndarray:
+    "(node,) numbers from 0 on, the same for nodes at the same place with the same heading."
+    return np.unique(routes.viewpoint << 32 | routes.heading.view(np.uint32), return_inverse=True)[1]
+
+def merged(routes: Routes) -> tuple[Routes, np.ndarray]:
+    "`routes`, each of a question but once, with one of its tags; and (node,) where each is now."
+    pose, where, kept, begun = poses(routes), np.empty(len(routes.depth), np.int64), [], 0
+    for first, end in zip(routes.levels, routes.levels[1:]):
+        before = where[routes.parent[first:end]] if first else routes.question[:end]
+        _, one, each = np.unique(before * len(pose) + pose[first:end], return_index=True, return_inverse=True)
+        where[first:end] = begun + each
+        kept.append(first + one)
+        begun += len(one)
+    left = Routes(*(column[np.concatenate(kept)] for column in routes))
+    return left._replace(parent=where[left.parent]), where
 
 # %% ../nbs/39_routes.ipynb #c007
 def metres_within(world: World, place: np.ndarray, near: np.ndarray, root: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ GEOMETRY = 5                                                    # width of Obser
 
 # %% auto #0
 __all__ = ['GEOMETRY', 'MATCHES', 'PolicyConfig', 'Dropout', 'Sentence', 'Listener', 'attend', 'Sight', 'Eyes', 'Memory',
-           'Decision', 'Matcher', 'Policy']
+           'Decision', 'Instruction', 'Matcher', 'Policy']
 
 # %% ../../nbs/40_policy.ipynb #c003
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Dropout(nn.Dropout):
 
 # %% ../../nbs/40_policy.ipynb #c005
 class Sentence(NamedTuple):
-    """What a policy heard.
+    """What was heard.
 
     context: (batch, word, width) words in context.  embedding: (batch, word, word_width) words by themselves.
     landmark: (batch, word, landmark_width) what each word may speak of.  known: (batch, word) bool, not padding.
@@ -72,12 +72,19 @@ class Listener(nn.Module):
     def forward(self, tokens: Tensor, marks: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         known = tokens.ne(0) if tokens.dim() == 2 else tokens.ne(0).any(-1)
         embedding = self.dropout(self.word(tokens))
+        x = embedding if marks is None else torch.cat([embedding, self.dropout(marks)], -1)
+        if x.device.type != 'cpu' or not known.numel(): return self.dropout(self.read(x, known)), embedding, known
+        order = known.sum(1).argsort()
+        parts = [(rows, max(int(known[rows[-1]].sum()), 1)) for rows in order.split(16)]
+        read = [F.pad(self.read(x[rows, :words], known[rows, :words]), (0, 0, 0, known.shape[1] - words)) for rows, words in parts]
+        return self.dropout(torch.cat(read)[order.argsort()]), embedding, known
+
+    def read(self, x: Tensor, known: Tensor) -> Tensor:
+        "(batch, word, features) of `known` (batch, word) words -> (batch, word, width)."
         place = torch.arange(known.shape[1], device=known.device)
         mirror = (known.sum(1, keepdim=True) - 1 - place).where(known, place)[..., None]      # reverses each sentence within its length
         reverse = lambda x: x.gather(1, mirror.expand(-1, -1, x.shape[-1]))
-        x = embedding if marks is None else torch.cat([embedding, self.dropout(marks)], -1)
-        context = torch.cat([self.onward(x)[0], reverse(self.backward_(reverse(x))[0])], -1)
-        return self.dropout(context), embedding, known
+        return torch.cat([self.onward(x)[0], reverse(self.backward_(reverse(x))[0])], -1)
 
 # %% ../../nbs/40_policy.ipynb #c007
 def attend(query: Tensor, keys: Tensor, known: Tensor) -> Tensor:
@@ -142,6 +149,10 @@ class Memory(NamedTuple):
     notice: tuple[Tensor, Tensor]
     decide: tuple[Tensor, Tensor]
 
+    def of(self, rows: Tensor) -> Memory:
+        "That of some `rows` of the batch."
+        return Memory(*(tuple(x.index_select(1, rows) for x in layer) for layer in self))
+
 class Decision(NamedTuple):
     "logits: (batch, time, 1 + degree), -inf where an action is not open; attention: (batch, time, word); memory after the last step."
     logits: Tensor
@@ -151,6 +162,18 @@ class Decision(NamedTuple):
 # %% ../../nbs/40_policy.ipynb #c016
 MATCHES = 4
 
+class Instruction(NamedTuple):
+    """What a policy makes of an instruction: the fields of its `Sentence`, and what is to be seen at the end.
+
+    end: (batch, 1, label_width) and end_landmark: (batch, 1, landmark_width), the words about the end, in learned and in landmark vectors.
+    """
+    context: Tensor
+    embedding: Tensor
+    landmark: Tensor
+    known: Tensor
+    end: Tensor
+    end_landmark: Tensor
+
 class Matcher(nn.Module):
     "How well what is shown fits the words: those attended to now and those about the end, in learned and in landmark vectors."
     def __init__(self, config: PolicyConfig):
@@ -158,13 +181,16 @@ class Matcher(nn.Module):
         self.end = nn.Parameter(torch.zeros(1, 1, config.width))
         self.now, self.last = (nn.Linear(config.word_width, config.label_width, bias=False) for _ in range(2))
 
-    def forward(self, sentence: Sentence, attention: Tensor, *places: tuple[Tensor, Tensor]) -> list[Tensor]:
+    def about_end(self, sentence: Sentence) -> Instruction:
+        "`sentence` with what is to be seen at the end."
+        end = attend(self.end.expand(len(sentence.known), -1, -1), sentence.context, sentence.known)
+        return Instruction(*sentence, self.last(end @ sentence.embedding), end @ sentence.landmark)
+
+    def forward(self, told: Instruction, attention: Tensor, *places: tuple[Tensor, Tensor]) -> list[Tensor]:
         "attention (batch, time, word); places: shown (batch, time, n, label_width) and landmark (..., landmark_width) -> (batch, time, n, MATCHES) each."
-        end = attend(self.end.expand(len(attention), -1, -1), sentence.context, sentence.known)
-        steps = attention.shape[1]
-        wanted = [self.now(attention @ sentence.embedding), self.last(end @ sentence.embedding).expand(-1, steps, -1)]
-        marked = [attention @ sentence.landmark, (end @ sentence.landmark).expand(-1, steps, -1)]
-        wanted, marked = torch.stack(wanted, -1), torch.stack(marked, -1)                              # (batch, time, width, 2)
+        now, steps = self.now(attention @ told.embedding), attention.shape[1]
+        wanted = torch.stack([now, told.end.expand(-1, steps, -1)], -1)                                # (batch, time, width, 2)
+        marked = torch.stack([attention @ told.landmark, told.end_landmark.expand(-1, steps, -1)], -1)
         return [torch.cat([shown @ wanted, landmark @ marked], -1) for shown, landmark in places]
 
 # %% ../../nbs/40_policy.ipynb #c018
@@ -184,12 +210,12 @@ class Policy(nn.Module):
         self.stop = nn.Sequential(nn.Linear(mind + 4 * c.label_width + 2 * MATCHES, c.word_width), nn.ReLU(), nn.Linear(c.word_width, 1))
         nn.init.ones_(self.trust.weight)
 
-    def listen(self, tokens: Tensor) -> Sentence:
+    def listen(self, tokens: Tensor) -> Instruction:
         "tokens: (batch, word) int64, or (batch, word, vectors) float."
         context, embedding, known = self.listener(tokens)
-        return Sentence(context, embedding, self.landmarks.word(tokens), known)
+        return self.match.about_end(Sentence(context, embedding, self.landmarks.word(tokens), known))
 
-    def forward(self, sentence: Sentence, seen: Observation, came: Tensor, memory: Memory | None = None) -> Decision:
+    def forward(self, sentence: Instruction, seen: Observation, came: Tensor, memory: Memory | None = None) -> Decision:
         "`seen` over (batch, time); `came`: (batch, time, 5), the candidate row of the move that led to each step, 0 at the start."
         sight = self.eyes(seen, self.landmarks.label.weight)
         first, notice = self.notice(torch.cat([sight.around, came], -1), memory and memory.notice)
@@ -203,7 +229,7 @@ class Policy(nn.Module):
         mind = torch.cat([second, attention @ sentence.context, attention @ sentence.embedding], -1)
         return Decision(self.logits(sentence, seen, sight, mind, attention), attention, Memory(notice, decide))
 
-    def logits(self, sentence: Sentence, seen: Observation, sight: Sight, mind: Tensor, attention: Tensor) -> Tensor:
+    def logits(self, sentence: Instruction, seen: Observation, sight: Sight, mind: Tensor, attention: Tensor) -> Tensor:
         "(batch, time, 1 + degree) from what the agent has in `mind` (batch, time, 2 width + word_width) and sees."
         fits, beyond = self.match(sentence, attention, (sight.shown, sight.landmark), (sight.beyond, sight.beyond_landmark))
         along = lambda x: x.gather(-2, seen.direction[..., None].expand(*seen.direction.shape, x.shape[-1]))

@@ -5,6 +5,7 @@
 # %% ../../nbs/44_reward.ipynb #c002
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +16,12 @@ from torch.nn import functional as F
 from ..environment import Environment, rows
 from .landmarks import Landmarks
 from .policy import GEOMETRY, Dropout, Eyes, Listener, PolicyConfig, Sentence
-from ..routes import Routes
+from ..routes import Routes, poses
 from ..worlds.tables import HEADINGS
 
 # %% auto #0
-__all__ = ['SIGHTS', 'WAY', 'Matches', 'Tree', 'plant', 'recur', 'best_so_far', 'mean_so_far', 'Steps', 'around', 'walk_through',
-           'Blocks', 'Hearing', 'RouteReward']
+__all__ = ['SIGHTS', 'WAY', 'Matches', 'Tree', 'plant', 'by_level', 'recur', 'best_so_far', 'mean_so_far', 'Steps', 'around',
+           'walk_through', 'Blocks', 'Hearing', 'RouteReward']
 
 # %% ../../nbs/44_reward.ipynb #c004
 class Tree(NamedTuple):
@@ -42,42 +43,40 @@ class Tree(NamedTuple):
 def plant(routes: Routes, device: torch.device) -> Tree:
     "The `Tree` of `routes` on `device`."
     put = lambda x: torch.as_tensor(x, device=device)
-    _, pose = np.unique(routes.viewpoint << 32 | routes.heading.view(np.uint32), return_inverse=True)
+    pose = poses(routes)
     _, node, step = np.unique(pose[routes.parent] * len(pose) + pose, return_index=True, return_inverse=True)
     made = [routes.viewpoint, routes.heading, routes.move, routes.viewpoint[routes.parent], routes.heading[routes.parent]]
     return Tree(put(routes.question), put(routes.parent), routes.levels.tolist(), put(step), *(put(x[node]) for x in made))
 
+def by_level(x: Tensor, tree: Tree) -> Iterator[tuple[Tensor, Tensor]]:
+    "The rows of `x` (node, ...) at each depth, and (row,) which row of the level above each goes on from."
+    begun = 0                                                       # split, for the gradient of a slice is as large as the whole
+    for first, level in zip(tree.levels, x.split([b - a for a, b in zip(tree.levels, tree.levels[1:])])):
+        yield level, tree.parent[first:first + len(level)] - begun
+        begun = first
+
 def recur(cell: nn.LSTMCell, x: Tensor, tree: Tree) -> Tensor:
     "(node, features) -> (node, width): each node's state goes on from its parent's."
-    gates, state, memory, begun = F.linear(x, cell.weight_ih, cell.bias_ih + cell.bias_hh), [], [], 0
-    for first, end in zip(tree.levels, tree.levels[1:]):
-        gate = gates[first:end]
-        if first:
-            above = tree.parent[first:end] - begun
-            gate = torch.addmm(gate, state[-1].index_select(0, above), cell.weight_hh.t())
+    state, memory = [], None
+    for gate, above in by_level(F.linear(x, cell.weight_ih, cell.bias_ih + cell.bias_hh), tree):
+        if state: gate = torch.addmm(gate, state[-1].index_select(0, above), cell.weight_hh.t())
         enter, forget, new, show = gate.chunk(4, -1)
         kept = torch.sigmoid(enter) * torch.tanh(new)
-        if first: kept = kept + torch.sigmoid(forget) * memory[-1].index_select(0, above)
-        memory.append(kept)
-        state.append(torch.sigmoid(show) * torch.tanh(kept))
-        begun = first
+        memory = kept + torch.sigmoid(forget) * memory.index_select(0, above) if state else kept
+        state.append(torch.sigmoid(show) * torch.tanh(memory))
     return torch.cat(state)
 
 def best_so_far(x: Tensor, tree: Tree) -> Tensor:
     "(node, n) -> (node, n): the largest value from the root to each node."
-    best, begun = [], 0
-    for first, end in zip(tree.levels, tree.levels[1:]):
-        best.append(torch.maximum(x[first:end], best[-1].index_select(0, tree.parent[first:end] - begun)) if first else x[:end])
-        begun = first
+    best = []
+    for level, above in by_level(x, tree): best.append(torch.maximum(level, best[-1].index_select(0, above)) if best else level)
     return torch.cat(best)
 
 # %% ../../nbs/44_reward.ipynb #c005
 def mean_so_far(x: Tensor, tree: Tree) -> Tensor:
     "(node, n) -> (node, n): the mean from the root to each node."
-    mean, begun = [], 0
-    for depth, (first, end) in enumerate(zip(tree.levels, tree.levels[1:])):
-        mean.append((x[first:end] + depth * mean[-1].index_select(0, tree.parent[first:end] - begun)) / (depth + 1) if first else x[:end])
-        begun = first
+    mean = []
+    for depth, (level, above) in enumerate(by_level(x, tree)): mean.append((level + depth * mean[-1].index_select(0, above)) / (depth + 1) if mean else level)
     return torch.cat(mean)
 
 # %% ../../nbs/44_reward.ipynb #c009
