@@ -19,7 +19,7 @@ from .descent import Descent, DescentConfig
 from .environment import Environment
 from .models.generator import LEVELS, GoalGenerator, Scene, divergence, followed, log_likelihood, marked, remind, tells
 from .planning import Scorer
-from .routes import Routes, chains
+from .routes import ON_THE_WAY, Routes, chains
 from .text import PAD, UNKNOWN
 from .types import Episode, Level, require
 
@@ -133,7 +133,7 @@ def levels_of(episodes: Sequence[Episode]) -> Tensor:
 
 # %% ../nbs/52_speaking.ipynb #c018
 def by_speaker(goals: GoalGenerator, env: Environment, *, level: Level = 'route', size: int = 256) -> Scorer:
-    "A scorer: log p(sentence | route) in nats with z at the prior's mean, `size` routes at a time."
+    "A scorer: log p(sentence | route) in nats with z at the prior's mean, `size` routes at a time; 0 for those that are just `ON_THE_WAY`."
     @torch.no_grad()
     def score(tokens: Tensor, routes: Routes) -> Tensor:
         goals.eval()
@@ -141,6 +141,7 @@ def by_speaker(goals: GoalGenerator, env: Environment, *, level: Level = 'route'
         nats = tokens.new_zeros(len(routes.depth), dtype=torch.float32)
         put, words = lambda x: torch.as_tensor(x, device=env.device), told.ne(PAD).sum(1).cpu().numpy()[routes.question]
         order = np.lexsort((routes.depth, words))                                                       # alike together, so that there is little padding
+        order = order[routes.tag[order] != ON_THE_WAY]
         for some in np.split(order, range(size, len(order), size)):
             scene = goals.look(env, Batch(*(x[some, :routes.depth[some].max() + 1] for x in every)))
             said = told[:, :words[some].max()].index_select(0, put(routes.question[some]))
