@@ -48,6 +48,7 @@ def plant(routes: Routes, device: torch.device) -> Tree:
     made = [routes.viewpoint, routes.heading, routes.move, routes.viewpoint[routes.parent], routes.heading[routes.parent]]
     return Tree(put(routes.question), put(routes.parent), routes.levels.tolist(), put(step), *(put(x[node]) for x in made))
 
+# %% ../../nbs/44_reward.ipynb #n104
 def by_level(x: Tensor, tree: Tree) -> Iterator[tuple[Tensor, Tensor]]:
     "The rows of `x` (node, ...) at each depth, and (row,) which row of the level above each goes on from."
     begun = 0                                                       # split, for the gradient of a slice is as large as the whole
