@@ -65,8 +65,17 @@ lab: $(READY)
 app: $(READY)
 	$(BIN)/voila --Voila.ip=127.0.0.1 $(TOUR)
 
-bench: $(READY)
-	$(BIN)/pytest tests/bench --benchmark-columns=min,median,rounds
+# What the project is measured beside wants other versions of what it shares with it.
+PEERS := .venv-peers
+$(PEERS)/ready: tests/bench/peers/requirements.txt
+	$(PYTHON) -m venv --clear $(PEERS)
+	$(PEERS)/bin/pip install --disable-pip-version-check --progress-bar off $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$$(grep '^torch==' $<)"
+	$(PEERS)/bin/pip install --disable-pip-version-check --progress-bar off -r $<
+	@touch $@
+
+bench: $(READY) $(PEERS)/ready
+	$(BIN)/pytest tests/bench --benchmark-columns=min,median,rounds --benchmark-json=$(VENV)/bench.json
+	$(BIN)/python .ci/bench.py $(VENV)/bench.json
 
 paper: $(READY)
 	$(BIN)/python .ci/paper.py
@@ -89,4 +98,4 @@ doctor: $(READY)
 	$(BIN)/nl-irl doctor
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks _proc
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks _proc

@@ -131,12 +131,12 @@ def one(batch, k=0): return Batch(*(x[k:k + 1] for x in batch))
 @pytest.mark.parametrize('settings_', [dict(), dict(form='gail', alpha=.1)], ids=['airl', 'gail'])
 def test_a_weak_policy_improves_and_demonstrations_rank_first(settings_):
     asked, before, after = Questions(DATA.tokens, DATA.viewpoint[:, 0].numpy(), DATA.heading[:, 0].numpy()), 0, 0
+    arrived = lambda policy: sum(p[-1] == goal for p, goal in zip(rollout(policy, ENV, asked, horizon=6).paths, DATA.viewpoint[:, -1].tolist()))
     for seed in range(3):
         learning = learner(seed, updates=60, rate=1e-2, judge_rate=1e-2, ceiling=.95, improvement='tree', moves=3, **settings_)
-        arrived = lambda: sum(p[-1] == goal for p, goal in zip(rollout(learning.actor.policy, ENV, asked, horizon=6).paths, DATA.viewpoint[:, -1].tolist()))
-        before += arrived()
+        before += arrived(learning.actor.policy)
         for _ in range(60): learning.update()
-        after += arrived()
+        after += arrived(learning.actor.policy)
     wrong = mismatched(TOY, DATA, rng=np.random.default_rng(0))
     assert after >= 10 and after >= 2 * before                                        # of 18
     assert (learning.judging.mean_reward(DATA) > learning.judging.mean_reward(wrong)).all()

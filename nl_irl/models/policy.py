@@ -75,7 +75,7 @@ class Listener(nn.Module):
         x = embedding if marks is None else torch.cat([embedding, self.dropout(marks)], -1)
         if x.device.type != 'cpu' or not known.numel(): return self.dropout(self.read(x, known)), embedding, known
         order = known.sum(1).argsort()
-        parts = [(rows, max(int(known[rows[-1]].sum()), 1)) for rows in order.split(16)]
+        parts = [(rows, max(int(known[rows[-1]].sum()), 1)) for rows in order.split(max(16, -(-len(order) // 8)))]
         read = [F.pad(self.read(x[rows, :words], known[rows, :words]), (0, 0, 0, known.shape[1] - words)) for rows, words in parts]
         return self.dropout(torch.cat(read)[order.argsort()]), embedding, known
 

@@ -1,11 +1,9 @@
-"""Environment steps a CPU-second on one core, beside a plain Python environment in the style of the field's R2R agents, in one run: `make bench`.
+"""Environment steps a CPU-second on one core, beside a plain Python environment in the style of the field's R2R agents and minigrid's BabyAI.
 
-Both produce the same fields (panorama of twelve headings, padded candidates, mask, heading); the peer keeps one Python object an episode and rebuilds
-its candidates each step. The table is in rounds of STEPS steps of the whole batch; `steps_per_second` stands in the extra info and is printed.
-The last rows tell what view features cost a batch of 64 demonstrations of 7 steps: their gather, and the passes of the policy with and without them.
+The plain one produces the same fields (panorama of twelve headings, padded candidates, mask, heading); it keeps one Python object an episode and rebuilds
+its candidates each step. BabyAI shows a field of view of 7 by 7, direction and mission. The last rows tell what view features cost a batch of 64
+demonstrations of 7 steps: their gather, and the passes of the policy with and without them.
 """
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -20,9 +18,6 @@ STEPS = 20
 @pytest.fixture(scope='module')
 def world():
     return houses('demo').world
-
-
-pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 class PlainEpisode:
@@ -47,25 +42,9 @@ class PlainEpisode:
         self.viewpoint = self.world.neighbor[self.viewpoint, action - 1]
 
 
-def report(benchmark, name, batch, seconds):
-    rate = batch * STEPS / seconds
-    benchmark.extra_info['steps_per_second'] = round(rate)
-    print(f'\n{name}, batch {batch}: {rate:,.0f} steps a CPU-second')
-
-
-def timed(benchmark, run, name, batch):
-    spent = []
-    def once():
-        before = time.process_time()
-        run()
-        spent.append(time.process_time() - before)
-    benchmark.pedantic(once, rounds=7, warmup_rounds=1)
-    report(benchmark, name, batch, float(np.median(spent[1:])))
-
-
 @pytest.mark.parametrize('seen', ['panorama', 'moves only'])
 @pytest.mark.parametrize('batch', [1, 64, 1024, 8192])
-def test_ours(benchmark, world, batch, seen):
+def test_ours(measure, world, batch, seen):
     env, look = Environment(world), observe if seen == 'panorama' else moves
     rng = np.random.default_rng(0)
     state = env.reset(rng.integers(len(world.ids), size=batch), rng.uniform(0, 6, batch))
@@ -76,11 +55,11 @@ def test_ours(benchmark, world, batch, seen):
         for action in actions:
             look(env, s)
             s = step(env, s, action)
-    timed(benchmark, run, f'ours ({seen})', batch)
+    measure(run, 'environment', f'nl_irl{", moves only" * (seen != "panorama")}', amount=batch * STEPS, unit='steps', size=batch)
 
 
 @pytest.mark.parametrize('batch', [1, 64])
-def test_plain_python(benchmark, world, batch):
+def test_plain_python(measure, world, batch):
     label, weight = panorama(world, far=False)
     rng = np.random.default_rng(0)
     episodes = [PlainEpisode(world, label, weight, int(v), 0.0) for v in rng.integers(len(world.ids), size=batch)]
@@ -90,7 +69,14 @@ def test_plain_python(benchmark, world, batch):
             seen = [e.observe() for e in episodes]
             {k: np.stack([o[k] for o in seen]) for k in seen[0]}
             for e in episodes: e.step(1)
-    timed(benchmark, run, 'plain Python', batch)
+    measure(run, 'environment', 'plain Python', amount=batch * STEPS, unit='steps', size=batch)
+
+
+@pytest.mark.parametrize('batch', [1, 64])
+@pytest.mark.parametrize('level', ['BabyAI-GoToLocal-v0', 'BabyAI-BossLevel-v0'])
+def test_babyai(benchmark, note, peer, level, batch):
+    told = benchmark.pedantic(lambda: peer('babyai')[level][str(batch)], rounds=1)
+    note('environment', level.removesuffix('-v0').replace('-', ' ') + ', SyncVectorEnv' * (batch > 1), told, 'steps/CPU-s', batch)
 
 
 DIM, EPISODES, TIME, WORDS = 2048, 64, 7, 30
@@ -108,7 +94,7 @@ def mapped(world, tmp_path_factory):
 
 @pytest.mark.parametrize('what', ['gather 12', 'gather 36, then mean', 'observe', 'observe, features', 'forward', 'forward, features',
                                   'update', 'update, features'])
-def test_view_features(benchmark, world, mapped, what):
+def test_view_features(measure, world, mapped, what):
     features = mapped[12] if 'features' in what or 'gather' in what else None
     env = Environment(world, features=features)
     rng = np.random.default_rng(0)
@@ -128,11 +114,4 @@ def test_view_features(benchmark, world, mapped, what):
     run = {'gather 12': lambda: rows(env.feature, place), 'observe': lambda: observe(env, state), 'forward': forward, 'update': update,
            'gather 36': lambda: rows(whole, place).view(EPISODES, TIME, 3, 12, DIM).mean(2)}[what.split(',')[0]]
     policy.train('update' in what)
-    spent = []
-    def once():
-        before = time.process_time()
-        run()
-        spent.append(time.process_time() - before)
-    benchmark.pedantic(once, rounds=9, warmup_rounds=2)
-    benchmark.extra_info['milliseconds'] = round(1e3 * float(np.median(spent[2:])), 2)
-    print(f"\n{what}: {benchmark.extra_info['milliseconds']} CPU-ms for {EPISODES} x {TIME} steps")
+    measure(run, f'view features: {what}', amount=EPISODES * TIME, unit='steps', size=EPISODES, rounds=9)

@@ -1,8 +1,6 @@
-"""Steps a CPU-second of the Gymnasium vector environment on one core, beside the tables that it steps in (`nl_irl.environment`), gymnasium's own vector
-environment over single ones, and one single environment, in one run: `make bench`. All observe the whole panorama; actions are open and never STOP.
+"""Steps a CPU-second of the Gymnasium vector environment on one core, beside the tables that it steps in (`nl_irl.environment`) and gymnasium's own vector
+environment over single ones. All observe the whole panorama; actions are open and never STOP.
 """
-import time
-
 import gymnasium
 import numpy as np
 import pytest
@@ -20,23 +18,13 @@ def parts():
     return dict(env=Environment(world), episodes=split('train'), encoder=vocabulary, horizon=HORIZON)
 
 
-pytestmark = pytest.mark.usefixtures('one_thread')
-
-
-def timed(benchmark, run, name, batch):
-    spent = []
-    def once():
-        before = time.process_time()
-        for _ in range(STEPS): run()
-        spent.append(time.process_time() - before)
-    benchmark.pedantic(once, rounds=7, warmup_rounds=1)
-    rate = batch * STEPS / float(np.median(spent[1:]))
-    benchmark.extra_info['steps_per_second'] = round(rate)
-    print(f'\n{name}, batch {batch}: {rate:,.0f} steps a CPU-second')
+def stepped(run):
+    "`run`, STEPS times."
+    return lambda: [run() for _ in range(STEPS)]
 
 
 @pytest.mark.parametrize('batch', [1, 64, 1024, 8192])
-def test_tables(benchmark, parts, batch):
+def test_tables(measure, parts, batch):
     env, action = parts['env'], torch.ones(batch, dtype=torch.int64)          # slot 0 exists everywhere
     rng = np.random.default_rng(0)
     state = env.reset(rng.integers(len(env.world.ids), size=batch), rng.uniform(0, 6, batch))
@@ -45,19 +33,20 @@ def test_tables(benchmark, parts, batch):
         nonlocal state
         state = step(env, state, action)
         observe(env, state)
-    timed(benchmark, run, 'tables', batch)
+    measure(stepped(run), 'gymnasium', 'nl_irl, its tables alone', amount=batch * STEPS, unit='steps', size=batch)
 
 
 @pytest.mark.parametrize('text', [False, True])
 @pytest.mark.parametrize('batch', [1, 64, 1024, 8192])
-def test_vector(benchmark, parts, batch, text):
+def test_vector(measure, parts, batch, text):
     env = nl_irl.gym.NavigationVectorEnv(**parts | ({'encoder': None} if text else {}), num_envs=batch)
     env.reset(seed=0)
-    timed(benchmark, lambda: env.step(np.ones(batch, int)), f'vector environment ({"text" if text else "numbers"})', batch)
+    measure(stepped(lambda: env.step(np.ones(batch, int))), 'gymnasium', 'nl_irl' + ', instructions as text' * text, amount=batch * STEPS, unit='steps',
+            size=batch)
 
 
 @pytest.mark.parametrize('batch', [64])
-def test_gymnasium_over_single(benchmark, parts, batch):
+def test_gymnasium_over_single(measure, parts, batch):
     env = gymnasium.vector.SyncVectorEnv([lambda: nl_irl.gym.NavigationEnv(**parts)] * batch)
     env.reset(seed=0)
-    timed(benchmark, lambda: env.step(np.ones(batch, int)), 'gymnasium over single environments', batch)
+    measure(stepped(lambda: env.step(np.ones(batch, int))), 'gymnasium', 'SyncVectorEnv over single ones', amount=batch * STEPS, unit='steps', size=batch)

@@ -88,21 +88,26 @@ def greedy(policy):
     return lambda place: int(policy.predict(np.eye(PLACES + 1, dtype=np.float32)[place], deterministic=True)[0])
 
 
-def adversarial(kind, seed: int, steps: int = 100_000):
-    "The policy and the rewards (place, action) that `kind` learns."
+def trainer_of(kind, seed: int):
+    "What trains `kind` in the house."
     torch.manual_seed(seed)
     venv = DummyVecEnv([lambda: gym.wrappers.TimeLimit(House(), HORIZON) for _ in range(16)])
     venv.seed(seed)
     net = BasicRewardNet(venv.observation_space, venv.action_space, hid_sizes=(64,))
     ppo = PPO('MlpPolicy', venv, n_steps=32, batch_size=256, n_epochs=5, ent_coef=.01, learning_rate=2e-3, gamma=.95, seed=seed)
-    trainer = kind(demonstrations=demonstrations(), demo_batch_size=64, venv=venv, gen_algo=ppo, reward_net=net, n_disc_updates_per_round=8,
-                   disc_opt_kwargs={'lr': 3e-3}, allow_variable_horizon=False, custom_logger=configure(mkdtemp(), ['csv']))
+    return kind(demonstrations=demonstrations(), demo_batch_size=64, venv=venv, gen_algo=ppo, reward_net=net, n_disc_updates_per_round=8,
+                disc_opt_kwargs={'lr': 3e-3}, allow_variable_horizon=False, custom_logger=configure(mkdtemp(), ['csv']))
+
+
+def adversarial(kind, seed: int, steps: int = 100_000):
+    "The policy and the rewards (place, action) that `kind` learns."
+    trainer = trainer_of(kind, seed)
     trainer.train(steps)
     place, action = (x.ravel() for x in np.meshgrid(range(PLACES), range(ACTIONS), indexing='ij'))
     see = lambda places: np.eye(PLACES + 1, dtype=np.float32)[places]
     after = np.array([then(p, a) for p, a in zip(place, action)])
     reward = trainer.reward_train.predict_processed(see(place), action, see(after), np.zeros(len(place), bool))
-    return ppo.policy, reward.reshape(PLACES, ACTIONS)
+    return trainer.gen_algo.policy, reward.reshape(PLACES, ACTIONS)
 
 
 def main() -> None:
