@@ -20,7 +20,7 @@ from ..worlds.tables import HEADINGS
 GEOMETRY = 5                                                    # width of Observation.candidate
 
 # %% auto #0
-__all__ = ['GEOMETRY', 'MATCHES', 'PolicyConfig', 'Dropout', 'Sentence', 'Listener', 'attend', 'Sight', 'Eyes', 'Memory',
+__all__ = ['GEOMETRY', 'MATCHES', 'PolicyConfig', 'Dropout', 'Sentence', 'Listener', 'attend', 'Sight', 'Eyes', 'Memory', 'go_on',
            'Decision', 'Instruction', 'Matcher', 'Policy']
 
 # %% ../../nbs/40_policy.ipynb #c003
@@ -145,13 +145,14 @@ class Eyes(nn.Module):
 
 # %% ../../nbs/40_policy.ipynb #c015
 class Memory(NamedTuple):
-    "The states of the two recurrent layers, from which a running episode continues."
+    "The states (batch, width) of the two recurrent layers, from which a running episode continues."
     notice: tuple[Tensor, Tensor]
     decide: tuple[Tensor, Tensor]
 
-    def of(self, rows: Tensor) -> Memory:
-        "That of some `rows` of the batch."
-        return Memory(*(tuple(x.index_select(1, rows) for x in layer) for layer in self))
+def go_on(layer: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    "What `layer` makes of `x` (batch, time, features) from `state` on: (batch, time, width), and its state then."
+    states, (state, memory) = layer(x, state and tuple(s[None] for s in state))
+    return states, (state[0], memory[0])
 
 class Decision(NamedTuple):
     "logits: (batch, time, 1 + degree), -inf where an action is not open; attention: (batch, time, word); memory after the last step."
@@ -218,12 +219,12 @@ class Policy(nn.Module):
     def forward(self, sentence: Instruction, seen: Observation, came: Tensor, memory: Memory | None = None) -> Decision:
         "`seen` over (batch, time); `came`: (batch, time, 5), the candidate row of the move that led to each step, 0 at the start."
         sight = self.eyes(seen, self.landmarks.label.weight)
-        first, notice = self.notice(torch.cat([sight.around, came], -1), memory and memory.notice)
+        first, notice = go_on(self.notice, torch.cat([sight.around, came], -1), memory and memory.notice)
         first = self.dropout(first)
         asked = attend(self.ask(first), sentence.context, sentence.known)
         found, = self.match(sentence, asked, (sight.shown, sight.landmark))
         found = (sight.toward[..., None] * found[..., None, :, :]).amax(-2).flatten(-2)              # the best match ahead, right, behind and left
-        second, decide = self.decide(torch.cat([first, asked @ sentence.context, sight.around, found], -1), memory and memory.decide)
+        second, decide = go_on(self.decide, torch.cat([first, asked @ sentence.context, sight.around, found], -1), memory and memory.decide)
         second = self.dropout(second)
         attention = attend(self.ask_again(second), sentence.context, sentence.known)
         mind = torch.cat([second, attention @ sentence.context, attention @ sentence.embedding], -1)
