@@ -93,8 +93,10 @@ def stack(*parts: Batch) -> Batch:
     return Batch(*map(torch.cat, zip(*(widened(p, words, steps) for p in parts))))
 
 def some(parts: Any, keep: Any) -> Any:
-    "Those rows of a `Batch`, or another tuple of tensors, that `keep` says: indices, (batch,) bool or a slice."
-    return type(parts)(*(x[keep] for x in parts))
+    "Those rows of a tensor, of a `Batch` or of another tuple of tensors, however deep, that `keep` says: indices, (batch,) bool or a slice. None stays None."
+    if not isinstance(parts, tuple): return None if parts is None else parts[keep]
+    found = [some(part, keep) for part in parts]
+    return type(parts)(*found) if hasattr(parts, '_fields') else tuple(found)
 
 # %% ../nbs/37_batches.ipynb #c009
 class Batches:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .batches import Batch
+from .batches import Batch, some
 from .environment import STOP, Environment, Observation, State, observe, rows, step
 from .models.policy import GEOMETRY, Policy
 from .text import TextEncoder
 from .types import Task
 
 # %% auto #0
-__all__ = ['Questions', 'questions', 'Rollout', 'taken', 'asked_by', 'seen_along', 'visits', 'of_rows', 'rollout', 'run_episodes',
+__all__ = ['Questions', 'questions', 'Rollout', 'taken', 'asked_by', 'seen_along', 'visits', 'rollout', 'run_episodes',
            'trajectory_table']
 
 # %% ../nbs/41_rollout.ipynb #c004
@@ -78,13 +78,6 @@ def visits(env: Environment, been: Tensor) -> Tensor:
     "(batch, degree) float32: of the rows `been` (batch, past), where agents were, the last of them now, how many are where each move leads."
     return (rows(env.neighbor, been[:, -1])[..., None] == been[:, None]).sum(-1).float()
 
-def of_rows(x: Any, rows: Tensor) -> Any:
-    "Some `rows` of a tensor over the batch, or of each in a tuple of such, however deep; anything else as it is."
-    if isinstance(x, Tensor): return x.index_select(0, rows)
-    if not isinstance(x, tuple): return x
-    parts = [of_rows(part, rows) for part in x]
-    return type(x)(*parts) if hasattr(x, '_fields') else tuple(parts)
-
 @torch.no_grad()
 def rollout(policy: Policy, env: Environment, asked: Questions, *, horizon: int, generator: torch.Generator | None = None, revisit: float = 1.) -> Rollout:
     "Run one agent a question for at most `horizon` actions: greedily, tired of places by `revisit` logits a visit, or sampled with `generator`."
@@ -94,7 +87,7 @@ def rollout(policy: Policy, env: Environment, asked: Questions, *, horizon: int,
     walking, states, records = torch.arange(count, device=env.device), [state], []
     whole = lambda x: x.new_zeros(count, *x.shape[1:]).index_copy(0, walking, x)
     for _ in range(horizon):
-        seen = Observation(*(x[:, None] for x in observe(env, of_rows(state, walking))))
+        seen = Observation(*(x[:, None] for x in observe(env, some(state, walking))))
         decision = policy(sentence, seen, came, memory)
         logits = decision.logits[:, 0]
         if generator is None: logits = logits - F.pad(revisit * visits(env, torch.stack([s.viewpoint[walking] for s in states], 1)), (1, 0))
@@ -105,7 +98,7 @@ def rollout(policy: Policy, env: Environment, asked: Questions, *, horizon: int,
         states.append(state)
         if (left := torch.nonzero(action)[:, 0]).numel() == 0: break
         if len(left) < len(walking):
-            walking, came, sentence, memory = of_rows((walking, came, sentence, memory), left)
+            walking, came, sentence, memory = some((walking, came, sentence, memory), left)
     stack = lambda xs: torch.stack(list(xs), 1).cpu()
     return Rollout(stack(s.viewpoint for s in states), stack(s.heading for s in states), *map(stack, zip(*records)))
 

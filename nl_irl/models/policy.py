@@ -21,7 +21,7 @@ GEOMETRY = 5                                                    # width of Obser
 
 # %% auto #0
 __all__ = ['GEOMETRY', 'MATCHES', 'PolicyConfig', 'Dropout', 'Sentence', 'Listener', 'attend', 'Sight', 'Eyes', 'Memory', 'go_on',
-           'Decision', 'Instruction', 'Matcher', 'Policy']
+           'Decision', 'Heard', 'Matcher', 'Policy']
 
 # %% ../../nbs/40_policy.ipynb #c003
 @dataclass(frozen=True)
@@ -163,8 +163,8 @@ class Decision(NamedTuple):
 # %% ../../nbs/40_policy.ipynb #c016
 MATCHES = 4
 
-class Instruction(NamedTuple):
-    """What a policy makes of an instruction: the fields of its `Sentence`, and what is to be seen at the end.
+class Heard(NamedTuple):
+    """What a policy heard of an instruction: the fields of its `Sentence`, and what is to be seen at the end.
 
     end: (batch, 1, label_width) and end_landmark: (batch, 1, landmark_width), the words about the end, in learned and in landmark vectors.
     """
@@ -182,12 +182,12 @@ class Matcher(nn.Module):
         self.end = nn.Parameter(torch.zeros(1, 1, config.width))
         self.now, self.last = (nn.Linear(config.word_width, config.label_width, bias=False) for _ in range(2))
 
-    def about_end(self, sentence: Sentence) -> Instruction:
+    def about_end(self, sentence: Sentence) -> Heard:
         "`sentence` with what is to be seen at the end."
         end = attend(self.end.expand(len(sentence.known), -1, -1), sentence.context, sentence.known)
-        return Instruction(*sentence, self.last(end @ sentence.embedding), end @ sentence.landmark)
+        return Heard(*sentence, self.last(end @ sentence.embedding), end @ sentence.landmark)
 
-    def forward(self, told: Instruction, attention: Tensor, *places: tuple[Tensor, Tensor]) -> list[Tensor]:
+    def forward(self, told: Heard, attention: Tensor, *places: tuple[Tensor, Tensor]) -> list[Tensor]:
         "attention (batch, time, word); places: shown (batch, time, n, label_width) and landmark (..., landmark_width) -> (batch, time, n, MATCHES) each."
         now, steps = self.now(attention @ told.embedding), attention.shape[1]
         wanted = torch.stack([now, told.end.expand(-1, steps, -1)], -1)                                # (batch, time, width, 2)
@@ -211,12 +211,12 @@ class Policy(nn.Module):
         self.stop = nn.Sequential(nn.Linear(mind + 4 * c.label_width + 2 * MATCHES, c.word_width), nn.ReLU(), nn.Linear(c.word_width, 1))
         nn.init.ones_(self.trust.weight)
 
-    def listen(self, tokens: Tensor) -> Instruction:
+    def listen(self, tokens: Tensor) -> Heard:
         "tokens: (batch, word) int64, or (batch, word, vectors) float."
         context, embedding, known = self.listener(tokens)
         return self.match.about_end(Sentence(context, embedding, self.landmarks.word(tokens), known))
 
-    def forward(self, sentence: Instruction, seen: Observation, came: Tensor, memory: Memory | None = None) -> Decision:
+    def forward(self, sentence: Heard, seen: Observation, came: Tensor, memory: Memory | None = None) -> Decision:
         "`seen` over (batch, time); `came`: (batch, time, 5), the candidate row of the move that led to each step, 0 at the start."
         sight = self.eyes(seen, self.landmarks.label.weight)
         first, notice = go_on(self.notice, torch.cat([sight.around, came], -1), memory and memory.notice)
@@ -230,7 +230,7 @@ class Policy(nn.Module):
         mind = torch.cat([second, attention @ sentence.context, attention @ sentence.embedding], -1)
         return Decision(self.logits(sentence, seen, sight, mind, attention), attention, Memory(notice, decide))
 
-    def logits(self, sentence: Instruction, seen: Observation, sight: Sight, mind: Tensor, attention: Tensor) -> Tensor:
+    def logits(self, sentence: Heard, seen: Observation, sight: Sight, mind: Tensor, attention: Tensor) -> Tensor:
         "(batch, time, 1 + degree) from what the agent has in `mind` (batch, time, 2 width + word_width) and sees."
         fits, beyond = self.match(sentence, attention, (sight.shown, sight.landmark), (sight.beyond, sight.beyond_landmark))
         along = lambda x: x.gather(-2, seen.direction[..., None].expand(*seen.direction.shape, x.shape[-1]))
