@@ -62,7 +62,7 @@ class Benchmark:
 
 # %% ../nbs/57_benchmarks.ipynb #c005
 def load_houses(preset: str, data: Path | str | None = None, episodes: Path | str = '', scene: Path | str = '', config: SceneConfig | None = None) -> Benchmark:
-    "Generated houses: preset 'tiny', 'tour', 'demo' or 'full'; `data` is not used, and there are no episodes in files."
+    "Generated houses: preset 'tiny', 'tour', 'demo', 'full' or 'many'; `data` is not used, and there are no episodes in files."
     require(not episodes and not scene, f'{episodes or scene}: houses take no files; the worlds r2r (episodes) and habitat (scene) do')
     made = cached_houses(preset)
     return Benchmark(made.world, made.splits, {h.name: h for h in made.houses})

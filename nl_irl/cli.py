@@ -460,7 +460,7 @@ def data_command(data: Data = '') -> None:
 # %% ../nbs/80_cli.ipynb #c027
 @app.command('export')
 def export_command(folder: Annotated[Path, typer.Argument(help='Where the files go.')],
-                   preset: Annotated[str, typer.Option(metavar='PRESET', help='tiny, tour, demo or full.')] = 'tiny',
+                   preset: Annotated[str, typer.Option(metavar='PRESET', help='tiny, tour, demo, full or many.')] = 'tiny',
                    count: Annotated[int, typer.Option(metavar='N', help='The first N houses; 0: all.', min=0)] = 0) -> None:
     """Write generated houses as GLB files.
 

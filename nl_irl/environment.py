@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +19,8 @@ from .worlds.tables import HEADINGS, ROWS, World
 STOP = 0
 
 # %% auto #0
-__all__ = ['STOP', 'pool_rows', 'top_labels', 'panorama', 'State', 'Observation', 'feature_table', 'Environment', 'rows', 'moves',
-           'beyond', 'observe', 'step']
+__all__ = ['STOP', 'pool_rows', 'top_labels', 'in_parts', 'panorama', 'State', 'Observation', 'feature_table', 'Environment',
+           'rows', 'moves', 'beyond', 'observe', 'step']
 
 # %% ../nbs/35_environment.ipynb #c004
 def pool_rows(label: np.ndarray, weight: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,14 +41,19 @@ def top_labels(label: np.ndarray, weight: np.ndarray, top: int) -> tuple[np.ndar
     return label, weight.astype(np.float16)
 
 # %% ../nbs/35_environment.ipynb #c006
+def in_parts(pool: Callable[..., tuple[np.ndarray, np.ndarray]], label: np.ndarray, weight: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    "What `pool` makes of labels and weights (row, ...), some thousand rows at a time: sorting takes many times the memory of what is sorted."
+    parts = [pool(label[k:k + 8192], weight[k:k + 8192], top) for k in range(0, max(len(label), 1), 8192)]
+    return tuple(map(np.concatenate, zip(*parts)))
+
 def panorama(world: World, *, far: bool, top: int = 16) -> tuple[np.ndarray, np.ndarray]:
     "(viewpoint, 12, top) labels int16 and weights float16 of each heading; `far` merges in what is known only from other viewpoints."
     if far and world.far_label is None: raise ValueError(f'world {world.name} knows no far objects: set far to False')
-    near = pool_rows(world.view_label, world.view_weight, top)
+    near = in_parts(pool_rows, world.view_label, world.view_weight, top)
     if not far: return near
-    other = pool_rows(world.far_label, world.far_weight, top)
+    other = in_parts(pool_rows, world.far_label, world.far_weight, top)
     rows = [np.concatenate(pair, -1).reshape(-1, near[0].shape[-1] + other[0].shape[-1]) for pair in zip(near, other)]
-    return tuple(x.reshape(len(world.ids), HEADINGS, -1) for x in top_labels(*rows, top))
+    return tuple(x.reshape(len(world.ids), HEADINGS, -1) for x in in_parts(top_labels, *rows, top))
 
 # %% ../nbs/35_environment.ipynb #c008
 class State(NamedTuple):
@@ -102,7 +108,7 @@ class Environment:
         self.world, self.device, self.far = world, torch.device(device), far
         if not objects: label, weight = np.zeros_like(label), np.zeros_like(weight)
         self.label, self.weight, self.lookahead = put(label), put(weight), lookahead
-        self.place_label, self.place_weight = map(put, top_labels(label.reshape(len(label), -1), weight.reshape(len(weight), -1), 2 * top))
+        self.place_label, self.place_weight = map(put, in_parts(top_labels, label.reshape(len(label), -1), weight.reshape(len(weight), -1), 2 * top))
         self.neighbor = put(world.neighbor.astype(np.int64))
         heading, elevation, length = np.moveaxis(world.edge, -1, 0)
         self.edge = put(np.stack([np.sin(heading), np.cos(heading), np.sin(elevation), np.cos(elevation), length / 5], -1))

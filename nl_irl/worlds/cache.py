@@ -9,23 +9,27 @@ import hashlib
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib import resources
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from platformdirs import user_cache_path
+from tqdm.auto import tqdm
 
 from ..files import read_json, verify, write_json, write_manifest
-from ..types import Instruction, Trajectory
+from ..types import Instruction, Trajectory, require
 from .house import Door, House, Room, Thing
-from .houses import HouseData, houses
-from .tables import World, episodes_of
+from .houses import PRESETS, HouseData, houses, routes_wanted
+from .tables import World, episodes_of, join_worlds
 
 # %% auto #0
-__all__ = ['Kept', 'GEOMETRY', 'save_folder', 'save_world', 'open_world', 'cache_folder', 'cached', 'cached_world', 'house_facts',
-           'house_of', 'save_houses', 'open_houses', 'cached_houses']
+__all__ = ['Kept', 'GEOMETRY', 'SHARD', 'save_folder', 'save_world', 'open_world', 'cache_folder', 'cached', 'cached_world',
+           'house_facts', 'house_of', 'save_houses', 'open_houses', 'houses_name', 'cached_part', 'keep_parts',
+           'cached_houses']
 
 # %% ../../nbs/25_cache.ipynb #n001
 def save_folder(folder: Path | str, write: Callable[[Path], None], **facts: str) -> None:
@@ -105,8 +109,12 @@ GEOMETRY = ('position', 'room', 'pairs', 'sees')
 def save_houses(data: HouseData, folder: Path | str) -> None:
     "Write all of `data` into `folder` (`save_world`)."
     def told(split: str) -> list[list[Any]]:
-        programs = iter(e.program for e in data.splits[split])
-        return [[t.scan, t.viewpoints, t.heading, [[i.text, i.span, i.level, next(programs)] for i in t.instructions]] for t in data.trajectories[split]]
+        episodes, found = iter(data.splits[split]), []
+        for t in data.trajectories[split]:
+            those = [next(episodes) for _ in t.instructions]
+            said = [[i.text, i.span, i.level, e.program] for i, e in zip(t.instructions, those)]
+            found.append([those[0].path_id, t.scan, t.viewpoints, t.heading, said])
+        return found
     def beside(temporary: Path) -> None:
         write_json(temporary/'houses.json', {'houses': [house_facts(h) for h in data.houses], 'told': {split: told(split) for split in data.trajectories}})
         np.savez(temporary/'houses.npz', **{f'{h.name}/{name}': getattr(h, name) for h in data.houses for name in GEOMETRY})
@@ -119,17 +127,46 @@ def open_houses(folder: Path | str) -> HouseData:
     splits: dict[str, tuple[Any, ...]] = {}
     for split, told in kept['told'].items():
         speaks = lambda said: tuple(Instruction(text, span and tuple(span), level) for text, span, level, _ in said)
-        trajectories[split] = tuple(Trajectory(scan, tuple(path), instructions=speaks(said), heading=heading) for scan, path, heading, said in told)
-        programs = [[program for *_, program in said] for *_, said in told]
-        splits[split] = tuple(e for n, t in enumerate(trajectories[split]) for e in episodes_of(world, t, f'{split}-{n}', programs[n]))
+        trajectories[split] = tuple(Trajectory(scan, tuple(path), instructions=speaks(said), heading=heading) for _, scan, path, heading, said in told)
+        splits[split] = tuple(e for t, (path_id, *_, said) in zip(trajectories[split], told)
+                              for e in episodes_of(world, t, path_id, [program for *_, program in said]))
     with np.load(Path(folder)/'houses.npz', allow_pickle=False) as arrays:
         built = tuple(house_of(facts, {name: arrays[f"{facts['name']}/{name}"] for name in GEOMETRY}) for facts in kept['houses'])
     return HouseData(world, built, splits, trajectories)
 
-def cached_houses(preset: str = 'full', *, seed: int = 0) -> HouseData:
-    "`houses(preset)`, from the cache where they are (`cached`); ValueError for an unknown preset."
+# %% ../../nbs/25_cache.ipynb #n006
+SHARD = 500                             # houses that are generated, and kept, together
+
+def houses_name(preset: str, seed: int) -> str:
+    "The name in the cache of what this version of the code makes of `preset` and `seed`; ValueError for an unknown preset."
+    require(preset in PRESETS, f'preset {preset!r} is unknown; known are {", ".join(PRESETS)}')
     code = hashlib.sha256(np.__version__.encode())
     for package in ('nl_irl.worlds', 'nl_irl.language'):
         for file in sorted(resources.files(package).iterdir(), key=lambda f: f.name):
             if file.name.endswith('.py'): code.update(file.read_bytes())
-    return cached(f'houses-{preset}-{seed}-{code.hexdigest()[:16]}', lambda: houses(preset, seed=seed), save_houses, open_houses)
+    return f'houses-{preset}-{seed}-{code.hexdigest()[:16]}'
+
+def cached_part(name: str, preset: str, seed: int, part: slice, read: Callable[[Path], Kept]) -> Kept:
+    "What `read` makes of the folder `name` of the cache, which holds a `part` of `houses(preset)` (`cached`)."
+    return cached(name, lambda: houses(preset, seed=seed, part=part), save_houses, read)
+
+def keep_parts(preset: str, seed: int, parts: Mapping[str, slice]) -> None:
+    "Generate those of `parts` (name in the cache -> houses) that are not there, in as many processes as there are cores."
+    missing = {name: part for name, part in parts.items() if not (cache_folder()/name).is_dir()}
+    if not missing: return
+    with ProcessPoolExecutor(min(len(missing), os.cpu_count() or 1), get_context('spawn')) as pool:
+        jobs = [pool.submit(cached_part, name, preset, seed, part, verify) for name, part in missing.items()]
+        try:
+            for job in tqdm(as_completed(jobs), desc='generating houses', total=len(jobs), unit=f'{SHARD} houses'): job.result()
+        except BaseException: pool.shutdown(cancel_futures=True); raise
+
+def cached_houses(preset: str = 'full', *, seed: int = 0) -> HouseData:
+    "`houses(preset)`, from the cache where they are (`cached`); ValueError for an unknown preset."
+    name, count = houses_name(preset, seed), len(routes_wanted(PRESETS[preset]))
+    if count <= SHARD: return cached_part(name, preset, seed, slice(0, None), open_houses)
+    parts = {f'{name}-{first:05}': slice(first, first + SHARD) for first in range(0, count, SHARD)}
+    keep_parts(preset, seed, parts)
+    found = [cached_part(each, preset, seed, part, open_houses) for each, part in parts.items()]
+    world = cached_world(f'{name}-world', lambda: join_worlds(found[0].world.name, [data.world for data in found]))
+    every = lambda field: {split: tuple(x for data in found for x in getattr(data, field)[split]) for split in getattr(found[0], field)}
+    return HouseData(world, tuple(h for data in found for h in data.houses), every('splits'), every('trajectories'))

@@ -24,7 +24,7 @@ from .tables import World, episodes_of
 
 # %% auto #0
 __all__ = ['MOVES', 'CLIMB', 'SEGMENTS', 'PRESETS', 'EVALUATED', 'Told', 'tell', 'routes', 'tell_many', 'rephrase', 'Preset',
-           'HouseData', 'share', 'houses', 'checksum']
+           'HouseData', 'share', 'routes_wanted', 'houses', 'checksum']
 
 # %% ../../nbs/24_houses.ipynb #c004
 MOVES, CLIMB, SEGMENTS = (3, 7), 9, 3   # least and most moves of a route, most where it takes the stairs; segments told of a demonstration
@@ -81,7 +81,8 @@ class Preset:
     routes: int
     evaluated: int
 
-PRESETS = {'full': Preset(80, 10, 10, 51, 500), 'demo': Preset(48, 6, 6, 52, 200), 'tour': Preset(48, 6, 6, 52, 60), 'tiny': Preset(4, 2, 2, 10, 16)}
+PRESETS = {'full': Preset(80, 10, 10, 51, 500), 'demo': Preset(48, 6, 6, 52, 200), 'tour': Preset(48, 6, 6, 52, 60), 'tiny': Preset(4, 2, 2, 10, 16),
+           'many': Preset(9800, 100, 100, 8, 1000)}
 EVALUATED = ('dev_seen', 'dev_unseen', 'val_seen', 'val_unseen', 'val_phrasing')
 
 @dataclass(frozen=True, eq=False)
@@ -110,21 +111,27 @@ def share(count: int, parts: int) -> list[int]:
     "`count` dealt to `parts` as evenly as can be."
     return [count // parts + (k < count % parts) for k in range(parts)]
 
-def houses(preset: str = 'full', *, seed: int = 0) -> HouseData:
-    "The embedded houses at one of the sizes of `PRESETS`: the same `seed` gives the same bytes in any process. ValueError for an unknown preset."
+def routes_wanted(p: Preset) -> list[list[tuple[str, int, int]]]:
+    "For each house the splits that it serves: (split, routes, segments of each)."
+    seen = [[('train', p.routes, SEGMENTS), ('dev_seen', n, 0), ('val_seen', n, 0)] for n in share(p.evaluated, p.train)]
+    return seen + [[(split, n, 0)] for split, k in (('dev_unseen', p.dev), ('val_unseen', p.val)) for n in share(p.evaluated, k)]
+
+def houses(preset: str = 'full', *, seed: int = 0, part: slice = slice(0, None)) -> HouseData:
+    """The embedded houses at one of the sizes of `PRESETS`, or a `part` of them: the same `seed` gives the same bytes in any process.
+
+    ValueError for an unknown preset.
+    """
     require(preset in PRESETS, f'preset {preset!r} is unknown; known are {", ".join(PRESETS)}')
-    p, told = PRESETS[preset], {split: [] for split in ('train', *EVALUATED)}
-    seen = [[('train', p.routes, SEGMENTS), ('dev_seen', d, 0), ('val_seen', v, 0)] for d, v in zip(share(p.evaluated, p.train), share(p.evaluated, p.train))]
-    unseen = [[(split, n, 0)] for split, k in (('dev_unseen', p.dev), ('val_unseen', p.val)) for n in share(p.evaluated, k)]
-    built = []
-    for k, (wanted, stream) in enumerate(zip(seen + unseen, np.random.SeedSequence(seed).spawn(p.train + p.dev + p.val))):
+    every, told, built = routes_wanted(PRESETS[preset]), {split: [] for split in ('train', *EVALUATED)}, []
+    first = {split: sum(n for house in every[:part.start] for s, n, _ in house if s == split.replace('phrasing', 'seen')) for split in told}
+    for k, (wanted, stream) in list(enumerate(zip(every, np.random.SeedSequence(seed).spawn(len(every)))))[part]:
         shape, speech = (np.random.default_rng(s) for s in stream.spawn(2))
         built.append(generate_house(f'house{k:03}', rng=shape))
         found = tell_many(Guide(built[-1]), [(n, segments) for _, n, segments in wanted], rng=speech)
         for (split, *_), some in zip(wanted, found): told[split] += some
         told['val_phrasing'] += [rephrase(t, rng=speech) for (split, *_), some in zip(wanted, found) if split == 'val_seen' for t in some]
     world = world_of(built, f'houses-v1-{preset}-{seed}')
-    episodes = {split: tuple(e for n, t in enumerate(some) for e in episodes_of(world, t.trajectory, f'{split}-{n}', t.programs))
+    episodes = {split: tuple(e for n, t in enumerate(some) for e in episodes_of(world, t.trajectory, f'{split}-{first[split] + n}', t.programs))
                 for split, some in told.items()}
     return HouseData(world, tuple(built), episodes, {split: tuple(t.trajectory for t in some) for split, some in told.items()})
 

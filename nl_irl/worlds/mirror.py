@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..types import Episode
-from .tables import HEADINGS, ROWS, World
+from .tables import HEADINGS, ROWS, World, join_worlds
 
 MARK = '~'                                                              # ends the names of scans and viewpoints in the mirror
 SIDES = re.compile(r'\b(left|right(?! (?:in front|there|here|next to|away|where)\b))(?=(?:s|hand|most|wards?)?\b)', re.I)
@@ -35,17 +35,11 @@ def flip(table: np.ndarray) -> np.ndarray:
 
 def with_mirror(world: World) -> World:
     "`world` and behind it its mirror image, whose scans and viewpoints have names that end with `MARK`."
-    n, real = len(world.ids), world.neighbor >= 0
-    edge, position = world.edge.copy(), world.position * np.array([-1, 1, 1], np.float32)
-    edge[..., 0] = np.where(real, -edge[..., 0] % np.float32(2 * np.pi), 0)
-    views = {name: np.concatenate([table, flip(table)]) for name in ('view_label', 'view_weight', 'far_label', 'far_weight')
-             if (table := getattr(world, name)) is not None}
-    named = lambda names: (*names, *(f'{name}{MARK}' for name in names))
-    return replace(
-        world, name=f'{world.name}-mirror', scans=named(world.scans), ids=named(world.ids), scan=np.concatenate([world.scan, world.scan + len(world.scans)]),
-        floor=np.tile(world.floor, 2), position=np.concatenate([world.position, position]), edge=np.concatenate([world.edge, edge]),
-        neighbor=np.concatenate([world.neighbor, np.where(real, world.neighbor + n, -1).astype(world.neighbor.dtype)]),
-        distance=np.tile(world.distance, 2), **views)
+    edge, marked = world.edge.copy(), lambda names: tuple(f'{name}{MARK}' for name in names)
+    edge[..., 0] = np.where(world.neighbor >= 0, -edge[..., 0] % np.float32(2 * np.pi), 0)
+    views = {name: flip(table) for name in ('view_label', 'view_weight', 'far_label', 'far_weight') if (table := getattr(world, name)) is not None}
+    image = replace(world, scans=marked(world.scans), ids=marked(world.ids), position=world.position * np.array([-1, 1, 1], np.float32), edge=edge, **views)
+    return join_worlds(f'{world.name}-mirror', [world, image])
 
 def mirror_episodes(episodes: Sequence[Episode]) -> tuple[Episode, ...]:
     "The `episodes` as the mirror shows them; their programs, which name sides, are left out."

@@ -21,7 +21,8 @@ VIEWS = HEADINGS * ROWS
 
 # %% auto #0
 __all__ = ['HEADINGS', 'ROWS', 'VIEWS', 'Rows', 'World', 'pad_neighbors', 'edge_geometry', 'geodesics', 'Scan', 'assemble',
-           'distance_between', 'next_move', 'shortest_path', 'headings_along', 'view_index', 'episodes_of', 'checksum']
+           'join_worlds', 'distance_between', 'next_move', 'shortest_path', 'headings_along', 'view_index',
+           'episodes_of', 'checksum']
 
 # %% ../../nbs/16_tables.ipynb #c003
 class Rows:
@@ -145,6 +146,21 @@ def assemble(name: str, scans: Sequence[Scan], labels: Sequence[str], views: tup
         position=position.astype(np.float32), neighbor=neighbor, edge=edge_geometry(position, neighbor),
         distance=np.concatenate([geodesics(s.position, s.pairs).ravel() for s in scans]), labels=tuple(labels),
         view_label=views[0], view_weight=views[1], far_label=far_label, far_weight=far_weight)
+
+# %% ../../nbs/16_tables.ipynb #n001
+def join_worlds(name: str, worlds: Sequence[World]) -> World:
+    "One world of all scans of `worlds`, in their order; a `ValueError` if they do not share their labels."
+    require(len({w.labels for w in worlds}) == 1, f'worlds to join need the same labels, got {[len(w.labels) for w in worlds]} of them')
+    degree, rows = max(w.neighbor.shape[1] for w in worlds), np.cumsum([0, *(len(w.ids) for w in worlds)])
+    scans = np.cumsum([0, *(len(w.scans) for w in worlds)])
+    wide = lambda x, fill: np.pad(x, [(0, 0), (0, degree - x.shape[1])] + [(0, 0)] * (x.ndim - 2), constant_values=fill)
+    all_of = lambda field: None if getattr(worlds[0], field) is None else np.concatenate([getattr(w, field) for w in worlds])
+    neighbor = [wide(np.where(w.neighbor >= 0, w.neighbor + w.neighbor.dtype.type(first), w.neighbor), -1) for w, first in zip(worlds, rows)]
+    return World(
+        name, tuple(s for w in worlds for s in w.scans), tuple(i for w in worlds for i in w.ids),
+        np.concatenate([w.scan + w.scan.dtype.type(first) for w, first in zip(worlds, scans)]), all_of('floor'), all_of('position'),
+        np.concatenate(neighbor), np.concatenate([wide(w.edge, 0) for w in worlds]), all_of('distance'), worlds[0].labels,
+        *(all_of(name) for name in ('view_label', 'view_weight', 'far_label', 'far_weight')))
 
 # %% ../../nbs/16_tables.ipynb #c011
 def distance_between(world: World, a: np.ndarray, b: np.ndarray) -> np.ndarray:
