@@ -1,6 +1,8 @@
 """Adversarial learning beside the `imitation` library, in the house of tests/reference; and what one step of each learner of the method takes.
 
-Both sides count steps of the environment (ours without those after STOP, the library's with them) and transitions that the discriminator learned from.
+Both sides count steps of the environment (ours without those after STOP, the library's with them) and transitions that the discriminator learned from; and
+how long they learn until their policy arrives from everywhere. Ours improves its policy on the tree of routes, or as the library does, where the graph is
+not known: by actor and critics.
 """
 import time
 from dataclasses import replace
@@ -8,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_reference import DATA, ENV, SETTINGS, fresh
+from test_reference import DATA, ENV, SETTINGS, fresh, success
 
 from nl_irl.adversarial import Adversarial, AdversarialConfig
 from nl_irl.batches import COMMANDED, batch_of, stack
@@ -30,36 +32,64 @@ class Counting(Adversarial):
     "Counts what it walks, and what its discriminator learns from."
     def __init__(self, *args, **settings_):
         super().__init__(*args, **settings_)
+        self.counts = dict(steps=0, judged=0)
         add, learn = self.experience.replay.add, self.judging.learn
         def added(walks, of):
-            if (of.kind == COMMANDED).all(): self.walked += int((walks.target >= 0).sum())
+            if (of.kind == COMMANDED).all(): self.counts['steps'] += int((walks.target >= 0).sum())
             add(walks, of)
         def learned(walks, kind, weight):
-            self.judged += int(walks.active.sum())
+            self.counts['judged'] += int(walks.active.sum())
             return learn(walks, kind, weight)
         self.experience.replay.add, self.judging.learn = added, learned
 
 
+def learner_of(form, who, seed=0, copies=1):
+    "As in tests/test_reference.py, in batches of all demonstrations `copies` times."
+    data = stack(*[DATA] * copies)
+    sizes = dict(each=len(data.target), buffer=4 * len(data.target), updates=10_000)
+    if 'actor' in who: sizes |= dict(improvement='sac', ceiling=1.)
+    config = AdversarialConfig(**SETTINGS | dict(form=form.lower()) | sizes)
+    return Counting(fresh(), ENV, data, config, rng=np.random.default_rng(seed), generator=torch.Generator().manual_seed(seed))
+
+
+def spent(learner, updates):
+    "CPU-seconds of so many more updates."
+    before = time.process_time()
+    for _ in range(updates): learner.update()
+    return time.process_time() - before
+
+
+LIBRARY = 'imitation 1.0.1'
+
+
 @pytest.mark.parametrize('counts', ['steps', 'judged'])
 @pytest.mark.parametrize('form', ['AIRL', 'GAIL'])
-@pytest.mark.parametrize('who', ['nl_irl', 'imitation 1.0.1'])
+@pytest.mark.parametrize('who', ['nl_irl', 'nl_irl, soft actor-critic', LIBRARY])
 def test_adversarial_learning(benchmark, note, peer, form, who, counts):
     case, unit = f'{form}, a small house', {'steps': 'steps', 'judged': 'transitions judged'}[counts] + '/CPU-s'
-    if who != 'nl_irl':
-        note(case, who, benchmark.pedantic(lambda: peer('library')[form][counts], rounds=1), unit)
-        return
-    data = stack(*[DATA] * COPIES)
-    sizes = dict(each=len(data.target), buffer=4 * len(data.target), improvement='sac', ceiling=1., updates=10_000)
-    config = AdversarialConfig(**SETTINGS | dict(form=form.lower()) | sizes)
-    learner = Counting(fresh(), ENV, data, config, rng=np.random.default_rng(0), generator=torch.Generator().manual_seed(0))
-    rates = []
+    if who == LIBRARY: return note(case, who, benchmark.pedantic(lambda: peer('library')[form][counts], rounds=1), unit)
+    learner, rates = learner_of(form, who, copies=COPIES), []
     def once():
-        learner.walked = learner.judged = 0
-        before = time.process_time()
-        for _ in range(UPDATES): learner.update()
-        rates.append((learner.walked if counts == 'steps' else learner.judged) / (time.process_time() - before))
-    benchmark.pedantic(once, rounds=7, warmup_rounds=1)
+        learner.counts[counts] = 0
+        seconds = spent(learner, UPDATES)
+        rates.append(learner.counts[counts] / seconds)
+    benchmark.pedantic(once, rounds=5, warmup_rounds=1)
     note(case, who, rates[1:], unit)
+
+
+@pytest.mark.parametrize('form', ['AIRL', 'GAIL'])
+@pytest.mark.parametrize('who', ['nl_irl', LIBRARY])
+def test_learning_to_arrive(benchmark, note, peer, form, who):
+    case = f'{form}, until it arrives from everywhere'
+    if who == LIBRARY: return note(case, who, benchmark.pedantic(lambda: peer('library')[form]['arrives'], rounds=1), 'CPU-s')
+    seconds = []
+    def once():
+        learner = learner_of(form, who, seed=len(seconds))
+        seconds.append(0.)
+        while success(learner.actor.policy) < 1: seconds[-1] += spent(learner, UPDATES)
+        assert learner.updates < 200
+    benchmark.pedantic(once, rounds=3)
+    note(case, who, seconds, 'CPU-s')
 
 
 @pytest.fixture(scope='module')
