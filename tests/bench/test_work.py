@@ -75,7 +75,8 @@ def test_relabelling(measure, agent, who):
 
 def test_adapting(measure, agent):
     home = sorted({e.task.scan for e in agent.answered('val_unseen')})[:1]
-    measure(lambda: adapt(agent, home, AdaptationConfig()), 'adapting to one house', rounds=2)
+    config = AdaptationConfig(explorer_updates=50, updates=40, reward_updates=15)
+    measure(lambda: adapt(agent, home, config), 'adapting to one house, a tenth of the updates', rounds=3)
 
 
 def test_figure(measure, agent, tmp_path):
