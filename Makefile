@@ -17,14 +17,15 @@ export NL_IRL_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup demo test lab app bench growth cluster paper reproduce readme hooks doctor clean
+.PHONY: help setup demo test lab app bench limits growth cluster paper reproduce readme hooks doctor clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    imitation and the full method on generated houses, small (minutes); results in runs/demo'
 	@echo 'make lab     JupyterLab on the tour      make app     the tour as a small web app, on this machine alone'
 	@echo 'make test    all tests: notebooks, modules in step with them, pytest'
-	@echo 'make bench   speed, side by side with others, a quarter of an hour      make growth   how time and memory grow      make cluster   sweeps on a Ray cluster'
+	@echo 'make bench   speed, side by side with others, a quarter of an hour'
+	@echo 'make limits  how far from its floor each update is      make growth  how time and memory grow      make cluster  sweeps on a Ray cluster'
 	@echo 'make paper   all tables and figures in figures/, from the records of runs in figures/data'
 	@echo 'make reproduce SCALE=smoke|houses|r2r    the runs themselves: minutes, a night, a day on two cores; it goes on where it was stopped'
 	@echo 'make readme  README.md from nbs/index.ipynb      make hooks   git hooks      make doctor  what is installed and found'
@@ -76,6 +77,9 @@ $(PEERS)/ready: tests/bench/peers/requirements.txt
 bench: $(READY) $(PEERS)/ready
 	$(BIN)/pytest tests/bench --benchmark-columns=min,median,rounds --benchmark-json=$(VENV)/bench.json
 	$(BIN)/python .ci/bench.py $(VENV)/bench.json
+
+limits: $(READY)
+	$(BIN)/python tests/bench/limits.py
 
 growth: $(READY)
 	$(BIN)/python tests/bench/growth.py

@@ -97,7 +97,7 @@ def test_learning_to_arrive(benchmark, note, peer, form, who):
     note(case, who, seconds, 'CPU-s')
 
 
-@pytest.fixture(scope='module')
+@functools.cache
 def parts():
     "Generated houses as the method sees them: demonstrations and their mirror images."
     chosen, bench = settings('houses', 'demo'), load_benchmark('houses', preset='demo')
@@ -107,9 +107,12 @@ def parts():
     return chosen, env, batch_of(env.world, learned, vocabulary, horizon=chosen.horizon), levels_of(learned), vocabulary, bench.world.labels
 
 
-@pytest.mark.parametrize('what', ['imitation', 'speaking', 'reward', 'adversarial'])
-def test_a_step(measure, parts, what):
-    chosen, env, data, level, vocabulary, labels = parts
+LEARNERS = ('imitation', 'speaking', 'reward', 'adversarial')
+
+
+def part_of_the_method(what):
+    "What learns, and how many demonstrations an update of it takes."
+    chosen, env, data, level, vocabulary, labels = parts()
     torch.manual_seed(0)
     sizes, chance, rng = dict(words=len(vocabulary), labels=len(labels)), torch.Generator().manual_seed(0), np.random.default_rng(0)
     policy = Policy(PolicyConfig(**sizes, **chosen.policy))
@@ -123,5 +126,10 @@ def test_a_step(measure, parts, what):
         learner = RouteIRL(reward, env, data, chosen.route_irl, policy=policy, horizon=chosen.horizon, rng=rng, generator=chance)
     if what == 'adversarial':
         learner = Adversarial(policy, env, data, replace(chosen.adversarial, relabelled=0., rephrased=0.), rng=rng, generator=chance)
-    size = len(learner.batches.draw()[0].target) if what in ('reward', 'adversarial') else learner.config.batch
+    return learner, len(learner.batches.draw()[0].target) if what in ('reward', 'adversarial') else learner.config.batch
+
+
+@pytest.mark.parametrize('what', LEARNERS)
+def test_a_step(measure, what):
+    learner, size = part_of_the_method(what)
     measure(lambda: [learner.update() for _ in range(UPDATES)], f'one update, {what}', amount=UPDATES, unit='updates', size=size)
