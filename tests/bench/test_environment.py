@@ -58,7 +58,7 @@ def test_ours(measure, world, batch, seen):
     measure(run, 'environment', f'nl_irl{", moves only" * (seen != "panorama")}', amount=batch * STEPS, unit='steps', size=batch)
 
 
-@pytest.mark.parametrize('batch', [1, 64])
+@pytest.mark.parametrize('batch', [1, 64, 1024])
 def test_plain_python(measure, world, batch):
     label, weight = panorama(world, far=False)
     rng = np.random.default_rng(0)
@@ -72,7 +72,7 @@ def test_plain_python(measure, world, batch):
     measure(run, 'environment', 'plain Python', amount=batch * STEPS, unit='steps', size=batch)
 
 
-@pytest.mark.parametrize('batch', [1, 64])
+@pytest.mark.parametrize('batch', [1, 64, 1024])
 @pytest.mark.parametrize('level', ['BabyAI-GoToLocal-v0', 'BabyAI-BossLevel-v0'])
 def test_babyai(benchmark, note, peer, level, batch):
     told = benchmark.pedantic(lambda: peer('babyai')[level][str(batch)], rounds=1)

@@ -41,11 +41,13 @@ def read_alone(folder):
     return pd.read_parquet(folder/'trajectories.parquet'), [load_file(f) for f in folder.glob('checkpoints/*.safetensors')]
 
 
-@pytest.mark.benchmark(group='open a run of 10,000 trajectories')
 @pytest.mark.parametrize('panel', [TrajectoryPlayer, RelabelInspector, RewardExplorer, TalkToAgent, RunMonitor, Workbench, read_alone])
-def test_opening(benchmark, large, panel):
-    opened = benchmark.pedantic(lambda: panel(large), rounds=3, warmup_rounds=1)
-    assert panel is read_alone or not opened.message
+def test_opening(measure, large, panel):
+    who = 'pandas and torch alone' if panel is read_alone else f'nl_irl, {panel.__name__}'
+    def run():
+        opened = panel(large)
+        assert panel is read_alone or not opened.message
+    measure(run, 'opening a run of 10,000 trajectories', who, rounds=3)
 
 
 STEP = """key => new Promise(done => {
@@ -62,8 +64,7 @@ def walked(untrained):
     return playback.scene(episode['scan']), episode, playback.bench.world, playback.bench.houses[episode['scan']]
 
 
-@pytest.mark.benchmark(group='one step of the player')
-def test_step_in_a_browser(benchmark, walked, tmp_path):
+def test_step_in_a_browser(benchmark, note, walked, tmp_path):
     playwright, chromium = pytest.importorskip('playwright.sync_api'), shutil.which('chromium') or shutil.which('google-chrome')
     if not chromium: pytest.skip('no chromium: apt-get install chromium')
     scene, episode, *_ = walked
@@ -75,9 +76,10 @@ def test_step_in_a_browser(benchmark, walked, tmp_path):
         keys = iter(['ArrowRight', 'ArrowLeft'] * 10_000)
         benchmark.pedantic(lambda: page.evaluate(STEP, next(keys)), rounds=40, warmup_rounds=2)
         browser.close()
+    note('one step of the player', 'nl_irl', list(benchmark.stats.stats.data), 's')
 
 
-@pytest.mark.benchmark(group='one step of the player')
-def test_step_with_matplotlib(benchmark, walked):
+def test_step_with_matplotlib(benchmark, note, walked):
     scene, episode, world, house = walked
     benchmark.pedantic(lambda: pixels(draw_step(world, scene, episode, 1, house=house), 100), rounds=5, warmup_rounds=1)
+    note('one step of the player', 'matplotlib', list(benchmark.stats.stats.data), 's')

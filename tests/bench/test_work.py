@@ -3,6 +3,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import networkx as nx
+import numpy as np
 import pytest
 
 from nl_irl.adaptation import AdaptationConfig, adapt
@@ -10,7 +11,7 @@ from nl_irl.batches import batch_of, some
 from nl_irl.benchmarks import load_benchmark
 from nl_irl.data import VARIABLE, data_folder
 from nl_irl.learned import open_run
-from nl_irl.metrics import SUCCESS
+from nl_irl.metrics import METRICS, SUCCESS
 from nl_irl.plots.curves import learning_curve, save_figure
 from nl_irl.relabel import relabel
 from nl_irl.runs import Run
@@ -36,20 +37,31 @@ def test_loading(measure, monkeypatch, tmp_path, world, state):
     measure(load, f'loading {world}, {state}', rounds=2 if state == 'cold' else 5)
 
 
+def warped(distances, path, asked):
+    "DTW by its recurrence, as in the code beside the paper of Ilharco et al. (2019)."
+    cost = np.full((len(path) + 1, len(asked) + 1), np.inf)
+    cost[0, 0] = 0
+    for i, a in enumerate(path):
+        for j, b in enumerate(asked): cost[i + 1, j + 1] = distances[a][b] + min(cost[i, j + 1], cost[i + 1, j], cost[i, j])
+    return cost[-1, -1]
+
+
 def one_by_one(distances, lengths, episodes, paths):
-    "Success and SPL as R2R's eval.py has them: a loop over episodes and their paths, with all distances in dictionaries."
-    found = []
+    "All metrics as the field's scripts have them: a loop over episodes and their paths, with all distances in dictionaries."
+    found, walk = [], lambda path: sum(lengths[a, b] for a, b in zip(path, path[1:]))
     for episode, path in zip(episodes, paths):
-        far = distances[path[-1]][episode.goal]
-        nearest = min(path, key=lambda place: distances[place][episode.goal])
-        walked = sum(lengths[a, b] for a, b in zip(path, path[1:]))
-        least = distances[episode.task.start][episode.goal]
-        success = far < SUCCESS
-        found.append((far, distances[nearest][episode.goal], walked, success, success * least / max(walked, least, 1e-9)))
+        asked, walked = episode.path, walk(path)
+        far, least = distances[path[-1]][episode.goal], distances[path[0]][episode.goal]
+        success, ndtw = far < SUCCESS, np.exp(-warped(distances, path, asked) / (SUCCESS * len(asked)))
+        coverage = np.mean([np.exp(-min(distances[a][b] for a in path) / SUCCESS) for b in asked])
+        expected = coverage * walk(asked)
+        cls = coverage * expected / (expected + abs(expected - walked)) if expected + walked else coverage
+        found.append((walked, far, success, min(distances[a][episode.goal] for a in path) < SUCCESS, success * least / max(walked, least) if least else success,
+                      ndtw, success * ndtw, cls))
     return found
 
 
-@pytest.mark.parametrize('who', ['nl_irl', 'one by one, fewer metrics'])
+@pytest.mark.parametrize('who', ['nl_irl', 'one by one'])
 def test_scoring(measure, agent, who):
     world = agent.bench.world
     episodes = agent.answered('train')[:SCORED]
@@ -61,6 +73,7 @@ def test_scoring(measure, agent, who):
     else:
         distances = dict(nx.all_pairs_dijkstra_path_length(graph))
         run = lambda: one_by_one(distances, edges, episodes, paths)
+        assert np.allclose(run(), score_paths(world, episodes, paths)[list(METRICS)], atol=1e-6)
     measure(run, 'scoring', who, amount=len(episodes), unit='trajectories', size=len(episodes))
 
 
@@ -70,7 +83,7 @@ def test_relabelling(measure, agent, who):
     walks = batch_of(env.world, shown, agent.vocabulary)
     parts = [walks] if who == 'nl_irl' else [some(walks, slice(k, k + 1)) for k in range(32)]
     measure(lambda: [relabel(goals, env, part) for part in parts], 'relabelling', who, amount=sum(len(p.target) for p in parts), unit='walks',
-            size=len(parts[0].target), rounds=4)
+            size=WALKS, rounds=4)
 
 
 def test_adapting(measure, agent):
