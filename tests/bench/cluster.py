@@ -1,9 +1,10 @@
 """A sweep on a Ray cluster of two nodes, both processes on this machine: `make cluster` writes figures/cluster.csv and cluster.md, in ten minutes.
 
-Sixteen runs of imitation, tiny, at 1, 2 and 4 at a time, with the local engine and with Ray's; and once more on two nodes of which one is killed in the
+Eight runs of imitation, tiny, at 1, 2 and 4 at a time, with the local engine and with Ray's; and once more on two nodes of which one is killed in the
 middle. `overhead` is what a run costs beside its own CPU time.
 """
 import os
+import resource
 import shutil
 import tempfile
 import threading
@@ -17,7 +18,7 @@ from ray.cluster_utils import Cluster
 
 from nl_irl.sweeps import read_sweep, sweep
 
-RUNS, FIGURES = 16, Path('figures')
+RUNS, FIGURES = 8, Path('figures')
 os.environ['OMP_NUM_THREADS'] = '1'
 
 
@@ -63,6 +64,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         timed(folder, 'first', workers=2)                                                # builds the houses
+        memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         for workers in (1, 2, 4):
             rows.append(dict(engine='local', at_a_time=workers) | timed(folder, f'local{workers}', workers=workers))
             rows.append(dict(engine='ray', at_a_time=workers) | on_ray(folder, workers))
@@ -71,9 +73,10 @@ def main() -> None:
     cores = os.cpu_count() or 1
     frame['overhead_of_a_run'] = frame.seconds * frame.at_a_time.clip(upper=cores) / RUNS - frame.cpu_of_a_run
     frame['scaling'] = frame[frame.at_a_time == 1].set_index('engine').seconds.reindex(frame.engine.str.partition(',')[0]).to_numpy() / frame.seconds
+    frame['memory_of_a_run_mb'] = memory
     frame.to_csv(FIGURES/'cluster.csv', index=False, float_format='%.4g')
     head = ['# A sweep on a Ray cluster', '', f'`make cluster`, {time.strftime("%Y-%m-%d")}: {RUNS} runs of `imitation -p preset tiny`, one thread each, on '
-            f'{cores} cores; Ray runs two nodes on the same machine (one for one run at a time).', '',
+            f'{cores} cores; Ray runs two nodes on the same machine (one for one run at a time). A run takes up to {memory:,.0f} MB of memory.', '',
             '| engine | runs at a time | seconds | times as fast | CPU-seconds of a run | beside them, seconds a run | MB of a run |',
             '| --- | --- | --- | --- | --- | --- | --- |']
     lines = [f'| {r.engine} | {r.at_a_time} | {r.seconds:.0f} | {r.scaling:.2f} | {r.cpu_of_a_run:.1f} | {r.overhead_of_a_run:.1f} | {r.mb_of_a_run:.1f} |'
