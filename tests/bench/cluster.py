@@ -1,7 +1,7 @@
 """A sweep on a Ray cluster of two nodes, both processes on this machine: `make cluster` writes figures/cluster.csv and cluster.md, in ten minutes.
 
 Eight runs of imitation, tiny, at 1, 2 and 4 at a time, with the local engine and with Ray's; and once more on two nodes of which one is killed in the
-middle. `overhead` is what a run costs beside its own CPU time.
+middle. `overhead_of_a_run` is what it takes of its core beside the CPU time of its learning: Python, a kernel, judging, the report.
 """
 import os
 import resource

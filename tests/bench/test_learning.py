@@ -91,8 +91,9 @@ def test_learning_to_arrive(benchmark, note, peer, form, who):
     def once():
         learner = learner_of(form, who, seed=len(seconds))
         seconds.append(0.)
-        while success(learner.actor.policy) < 1: seconds[-1] += spent(learner, UPDATES)
-        assert learner.updates < 200
+        while success(learner.actor.policy) < 1:
+            assert learner.updates < 200, f'{form} does not arrive'
+            seconds[-1] += spent(learner, UPDATES)
     benchmark.pedantic(once, rounds=3)
     note(case, who, seconds, 'CPU-s')
 
