@@ -122,8 +122,11 @@ class Eyes(nn.Module):
         if self.training: weight = weight * (torch.rand_like(weight) > self.config.label_dropout)
         shape, top = label.shape[:-1], label.shape[-1]
         if not top: return [table.new_zeros(*shape, table.shape[1]) for table in tables]
-        label, weight = label.reshape(-1, top).int(), weight.reshape(-1, top)
-        return [F.embedding_bag(label, table, per_sample_weights=weight, mode='sum').view(*shape, -1) for table in tables]
+        label, weight, start = label.reshape(-1, top).int(), weight.reshape(-1, top), None
+        if torch.is_grad_enabled() and weight.device.type == 'cpu':                 # most weights are 0, and the gradient of a bag dear
+            at, count = weight.flatten().nonzero()[:, 0], weight.count_nonzero(1)
+            label, weight, start = label.flatten()[at], weight.flatten()[at], count.cumsum(0) - count
+        return [F.embedding_bag(label, table, start, per_sample_weights=weight, mode='sum').view(*shape, -1) for table in tables]
 
     def project(self, feature: Tensor) -> Tensor:
         "(batch, ..., 12, features) -> (batch, ..., 12, label_width)."
@@ -151,6 +154,10 @@ class Memory(NamedTuple):
 
 def go_on(layer: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     "What `layer` makes of `x` (batch, time, features) from `state` on: (batch, time, width), and its state then."
+    if x.shape[1] == 1:                                                                          # twice as fast as the layer, which lays out its weights anew
+        state = state or (x.new_zeros(len(x), layer.hidden_size),) * 2
+        state = torch.lstm_cell(x[:, 0], state, layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
+        return state[0][:, None], state
     states, (state, memory) = layer(x, state and tuple(s[None] for s in state))
     return states, (state[0], memory[0])
 

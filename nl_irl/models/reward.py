@@ -28,25 +28,26 @@ class Tree(NamedTuple):
     """`Routes` as tensors on a device.
 
     question, parent: (node,) as in `Routes`.  levels: (depth + 2,) first node of each level, and their number.  step: (node,) which step led there.
-    viewpoint, heading, move: (step,) as in `Routes`.  before: (step,) viewpoint rows from which it was made, and facing: (step,) radians, the heading there.
+    move: (step,) as in `Routes`.  before, after: (step,) poses between which it was made.  viewpoint, heading: (pose,) as in `Routes`.
     """
     question: Tensor
     parent: Tensor
     levels: list[int]
     step: Tensor
-    viewpoint: Tensor
-    heading: Tensor
     move: Tensor
     before: Tensor
-    facing: Tensor
+    after: Tensor
+    viewpoint: Tensor
+    heading: Tensor
 
 def plant(routes: Routes, device: torch.device) -> Tree:
     "The `Tree` of `routes` on `device`."
     put = lambda x: torch.as_tensor(x, device=device)
     pose = poses(routes)
+    _, there = np.unique(pose, return_index=True)
     _, node, step = np.unique(pose[routes.parent] * len(pose) + pose, return_index=True, return_inverse=True)
-    made = [routes.viewpoint, routes.heading, routes.move, routes.viewpoint[routes.parent], routes.heading[routes.parent]]
-    return Tree(put(routes.question), put(routes.parent), routes.levels.tolist(), put(step), *(put(x[node]) for x in made))
+    made = [routes.move[node], pose[routes.parent[node]], pose[node], routes.viewpoint[there], routes.heading[there]]
+    return Tree(put(routes.question), put(routes.parent), routes.levels.tolist(), put(step), *map(put, made))
 
 # %% ../../nbs/44_reward.ipynb #n104
 def by_level(x: Tensor, tree: Tree) -> Iterator[tuple[Tensor, Tensor]]:
@@ -93,7 +94,7 @@ class Steps(NamedTuple):
 SIGHTS, WAY = 9, 4
 
 def around(seen: Tensor, heading: Tensor) -> Tensor:
-    "(step, 12, n) what the headings of places show -> (step, 4, n), what lies ahead, right, behind and left of `heading` (step,)."
+    "(pose, 12, n) what the headings of places show -> (pose, 4, n), what lies ahead, right, behind and left of `heading` (pose,)."
     angle = torch.arange(HEADINGS, device=seen.device) * (2 * torch.pi / HEADINGS) - heading[:, None]
     toward = torch.cos(angle[:, None] - torch.arange(4, device=seen.device)[:, None] * (torch.pi / 2)).clamp(min=0)
     return toward / toward.sum(-1, keepdim=True) @ seen
@@ -101,17 +102,17 @@ def around(seen: Tensor, heading: Tensor) -> Tensor:
 def walk_through(eyes: Eyes, env: Environment, tree: Tree, table: Tensor) -> Steps:
     "The `Steps` of `tree`, with `table` (label, landmark_width) of landmark vectors; `came` is the move's row as in `Observation.candidate`, 0 at a root."
     c = eyes.config
-    place, which = torch.unique(torch.cat([tree.viewpoint, tree.before]), return_inverse=True)
+    place, where = torch.unique(tree.viewpoint, return_inverse=True)
     shown, marks = eyes.look(rows(env.label, place), rows(env.weight, place), eyes.label.weight, table)     # (place, 12, width) each
     if c.features: shown = shown + eyes.project(rows(env.feature, place))
-    here, before = which.chunk(2)
-    moved, edge = (tree.move >= 0)[:, None], tree.before * env.neighbor.shape[1] + tree.move.clamp(min=0)
-    ahead = before * HEADINGS + rows(env.direction.flatten(), edge)
+    moved, edge = (tree.move >= 0)[:, None], tree.viewpoint[tree.before] * env.neighbor.shape[1] + tree.move.clamp(min=0)
+    ahead, facing = where[tree.before] * HEADINGS + rows(env.direction.flatten(), edge), tree.heading[tree.before][:, None]
     def sights(seen: Tensor) -> Tensor:
-        way, past = rows(seen.flatten(0, 1), ahead)[:, None], around(seen.index_select(0, before), tree.facing)
-        return torch.cat([around(seen.index_select(0, here), tree.heading), torch.cat([way, past], 1) * moved[..., None]], 1)
+        way, quarters = rows(seen.flatten(0, 1), ahead)[:, None], around(seen.index_select(0, where), tree.heading)
+        past = torch.cat([way, quarters.index_select(0, tree.before)], 1) * moved[..., None]
+        return torch.cat([quarters.index_select(0, tree.after), past], 1)
     sine, cosine, rest = rows(env.edge.flatten(0, 1), edge).split([1, 1, GEOMETRY - 2], -1)
-    s, k = tree.facing.sin()[:, None], tree.facing.cos()[:, None]
+    s, k = facing.sin(), facing.cos()
     came = torch.cat([sine * k - cosine * s, cosine * k + sine * s, rest], -1) * moved
     return Steps(sights(shown), sights(marks), came)
 
@@ -145,9 +146,12 @@ class Hearing(nn.Module):
         self.ask, self.ask_again = nn.Linear(config.width, config.width), nn.Linear(config.width, config.width)
         self.wanted, self.trust = nn.Linear(config.word_width, config.label_width, bias=False), nn.Parameter(torch.tensor([0.5, 0.1]))
 
-    def match(self, sentence: Sentence, steps: Steps, blocks: Blocks, step: Tensor) -> Matches:
-        "The `Matches` of nodes that were reached by `step` (node,)."
-        each = lambda seen, words: (blocks.lay(seen, step).flatten(1, 2) @ words.transpose(1, 2)).unflatten(1, (-1, SIGHTS))
+    def match(self, sentence: Sentence, steps: Steps, blocks: Blocks, tree: Tree) -> Matches:
+        "The `Matches` of the nodes of `tree`; those with the place before are its node's own."
+        before = torch.where(tree.move[tree.step] < 0, len(tree.parent), tree.parent)
+        def each(seen: Tensor, words: Tensor) -> Tensor:
+            now = (blocks.lay(seen[:, :WAY + 1], tree.step).flatten(1, 2) @ words.transpose(1, 2)).unflatten(1, (-1, WAY + 1))
+            return torch.cat([now, blocks.lay(blocks.take(now[:, :, :WAY]), before)], 2)
         return each(steps.shown, self.wanted(sentence.embedding)), each(steps.landmark, sentence.landmark)
 
     def forward(self, sentence: Sentence, matches: Matches, blocks: Blocks, state: Tensor) -> Tensor:
@@ -192,7 +196,7 @@ class RouteReward(nn.Module):
         steps, blocks = walk_through(self.eyes, env, tree, self.landmarks.label.weight), Blocks(tree.question, len(sentence.known))
         seen = self.see(self.dropout(torch.cat([steps.shown, steps.landmark], -1).flatten(1))).index_select(0, tree.step)
         first = self.dropout(recur(self.notice, torch.cat([self.dropout(seen), rows(steps.came, tree.step)], -1), tree))
-        matches = self.hear.match(sentence, steps, blocks, tree.step)
+        matches = self.hear.match(sentence, steps, blocks, tree)
         heard = self.hear(sentence, matches, blocks, first)
         asked = heard.softmax(-1)
         words, found = blocks.take(asked @ sentence.context), self.hear.fits(matches, blocks, asked)
