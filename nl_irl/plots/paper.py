@@ -86,7 +86,7 @@ def publish_table(table: pd.DataFrame, name: str, caption: str, records: Sequenc
     "Write a `compared` table as CSV (fractions), LaTeX and its page into `folder`; the table as it is read."
     folder = Path(folder)
     numbers = table if beside is None else table.join(beside, on='agent')
-    write_bytes(folder/f'{name}.csv', numbers.to_csv(index=False, float_format='%.4f').encode())
+    write_bytes(folder/f'{name}.csv', numbers.to_csv(index=False, float_format='%.6f').encode())
     tex = spelled(table, metrics, r'\textbf{{{}}}', beside)
     escaped = tex.rename(index=lambda s: s.replace('%', r'\%').replace('_', r'\_'), columns=lambda s: s.replace('_', r'\_'))
     write_bytes(folder/f'{name}.tex', escaped.to_latex(caption=caption.replace('%', r'\%').replace('_', r'\_').replace('`', ''), label=f'tab:{name}').encode())

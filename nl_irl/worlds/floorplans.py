@@ -5,7 +5,7 @@
 # %% ../../nbs/18_floorplans.ipynb #c002
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,7 @@ FLOOR_HEIGHT = 3.0   # metres
 __all__ = ['Bounds', 'FLOOR_HEIGHT', 'AREA', 'BEHIND', 'BESIDE', 'STAIRS', 'ONCE', 'INNER', 'Suite', 'Step', 'suites', 'program',
            'snap', 'Band', 'width_of', 'cut_suite', 'slimness', 'Draft', 'balance', 'fill', 'shared_wall', 'befriend',
            'cut_doors', 'Shape', 'add_end', 'climb', 'Plan', 'turn_plan', 'at_the_end', 'draw_floor', 'add_storey',
-           'sketch', 'draw_plan']
+           'sketch', 'draw_plan', 'read_room', 'read_plan']
 
 # %% ../../nbs/18_floorplans.ipynb #c004
 AREA = {  # kind: (square metres, least width in metres)
@@ -345,3 +345,33 @@ def draw_plan(*, rng: np.random.Generator) -> Plan:
     plan = sketch(two_floors, rng=rng)
     while len(plan.rooms) > (20 if two_floors else 14): plan = sketch(two_floors, rng=rng)
     return turn_plan(plan, int(rng.integers(4)), bool(rng.integers(2)))
+
+# %% ../../nbs/18_floorplans.ipynb #n001
+def read_room(grid: np.ndarray, letter: str, cell: float) -> Bounds:
+    "Bounds of the room that `letter` fills in `grid` (row, column), northmost row first; a `ValueError` unless it is there and a rectangle."
+    row, column = np.nonzero(grid == letter)
+    require(len(row) > 0, f'the drawing has no room {letter!r}; it has {", ".join(sorted(set(grid.flat) - {" "}))}')
+    (top, low), (left, right) = ((x.min(), x.max() + 1) for x in (row, column))
+    require(len(row) == (low - top) * (right - left), f'room {letter!r} is no rectangle: its {len(row)} squares lie in rows {top + 1} to {low}')
+    return tuple(snap(cell * x) for x in (left, len(grid) - low, right, len(grid) - top))
+
+def read_plan(drawing: str, kinds: Mapping[str, str], doors: Sequence[str], *, cell: float = 1., rng: np.random.Generator) -> Plan:
+    """The plan that `drawing` shows: a letter is a square `cell` metres wide, a space is no room.
+
+    kinds: the kind of room that each letter stands for, first that by which one enters.  doors: pairs of letters, the room that is nearer to the entrance first;
+    `rng` draws where in their wall they are. A `ValueError` names what is wrong with it.
+    """
+    lines = drawing.strip('\n').split('\n')
+    grid, letters = np.array([list(line.ljust(max(map(len, lines)))) for line in lines]), list(kinds)
+    unknown = sorted(set(grid.flat) - {' '} - set(letters))
+    require(not unknown, f'the drawing has {", ".join(unknown)}, and kinds says only what {", ".join(letters)} are')
+    for letter, kind in kinds.items(): require(kind in (*AREA, 'hallway') and kind not in STAIRS, f'room {letter!r}: no kind {kind!r}; there are {", ".join(AREA)}')
+    draft, inside = Draft(), {letters[0]}
+    for letter, kind in kinds.items(): draft.room(kind, 0, read_room(grid, letter, cell))
+    for pair in doors:
+        require(len(pair) == 2 and set(pair) <= set(letters), f'door {pair!r}: two of the letters {", ".join(letters)} were expected')
+        require(pair[0] in inside, f'door {pair!r}: room {pair[0]!r} is not reached by the doors before it; name it earlier, or the other way round')
+        draft.links.append((*map(letters.index, pair), 0.9))
+        inside.add(pair[1])
+    require(inside == set(letters), f'no door leads to room {", ".join(sorted(set(letters) - inside))}')
+    return Plan(tuple(draft.rooms), tuple(cut_doors(draft, rng=rng)))

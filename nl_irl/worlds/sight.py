@@ -18,8 +18,8 @@ from .tables import HEADINGS, VIEWS, World, assemble
 # %% auto #0
 __all__ = ['APART', 'REACH', 'INSIDE', 'EYE', 'RANGE', 'FAINT', 'OPENINGS', 'LABELS', 'TOP', 'merge', 'walls_of', 'wall_axis',
            'hidden', 'inward', 'clearance', 'spread', 'along_hallway', 'obstructed', 'moves_within', 'furniture_boxes',
-           'behind_doors', 'places_in', 'stand', 'generate_house', 'opening_of', 'targets', 'overlap', 'view_weights',
-           'keep_top', 'world_of']
+           'behind_doors', 'places_in', 'stand', 'build_house', 'generate_house', 'opening_of', 'targets', 'overlap',
+           'view_weights', 'keep_top', 'world_of']
 
 # %% ../../nbs/20_sight.ipynb #c004
 def merge(spans: list[tuple[float, float]], gaps: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -186,9 +186,8 @@ def stand(plan: Plan, things: Sequence[Thing]) -> tuple[np.ndarray, np.ndarray, 
     moves[up[2:3], up[3:4]] = True                                  # the half landing joins the storeys
     return position, room, np.argwhere(moves | moves.T)
 
-def generate_house(name: str, *, rng: np.random.Generator) -> House:
-    "A furnished house with viewpoints, moves and lines of sight; the same `rng` state gives the same house in any process."
-    plan = draw_plan(rng=rng)
+def build_house(name: str, plan: Plan, *, rng: np.random.Generator) -> House:
+    "A house of `plan`, furnished, with viewpoints, moves and lines of sight."
     things = furnish(plan, rng=rng)
     position, room, pairs = stand(plan, things)
     floors = np.array([r.floor for r in plan.rooms])
@@ -197,6 +196,10 @@ def generate_house(name: str, *, rng: np.random.Generator) -> House:
         here, there = np.flatnonzero(floors[room] == floor), np.flatnonzero(floors[[t.room for t in things]] == floor)
         sees[np.ix_(here, there)] = ~hidden(position[here], at[there], walls_of(plan.rooms, plan.doors, floor))
     return House(name, plan.rooms, plan.doors, things, position, room, pairs, sees)
+
+def generate_house(name: str, *, rng: np.random.Generator) -> House:
+    "A house of a drawn plan (`build_house`); the same `rng` state gives the same house in any process."
+    return build_house(name, draw_plan(rng=rng), rng=rng)
 
 # %% ../../nbs/20_sight.ipynb #c018
 EYE, RANGE = 1.5, 10.0   # metres
