@@ -23,7 +23,7 @@ from .text import tokenize
 from .types import Task, require
 
 # %% auto #0
-__all__ = ['Worth', 'worth_of', 'rewards_along', 'told_of', 'agreed_route', 'Answer', 'unknown_words', 'ask']
+__all__ = ['Worth', 'heard', 'worth_of', 'rewards_along', 'told_of', 'agreed_route', 'Answer', 'unknown_words', 'ask']
 
 # %% ../nbs/66_asking.ipynb #n007
 @dataclass(frozen=True, eq=False)
@@ -51,13 +51,17 @@ class Worth:
         logits = np.concatenate([self.reward[[place - self.first]], self.advice[place - self.first]])
         return np.exp(np.nan_to_num(logits, nan=-np.inf) - self.value[place - self.first])
 
+def heard(found: Learned, text: str) -> torch.Tensor:
+    "(1, word) tokens of `text` where the networks of `found` are."
+    return torch.as_tensor(found.vocabulary.encode([text], 80), device=found.env.device)
+
 @torch.no_grad()
 def worth_of(found: Learned, start: int, heading: float, text: str, *, rewarded: Any = None) -> Worth:
     "What the reward of `found` (or `rewarded`, another) makes of `text` for an agent at row `start` that looks along `heading` (radians)."
     world, moves = found.bench.world, found.run.config['settings']['route_irl']['moves']
     routes = shortest_routes(world, np.array([start]), np.array([heading]), moves=moves)
-    scorer = by_reward(rewarded or found.network('reward'), found.env)
-    worth, there = scorer(torch.as_tensor(found.vocabulary.encode([text], 80)), routes).cpu().double(), tree_successors(routes, world.neighbor.shape[1])
+    worth = by_reward(rewarded or found.network('reward'), found.env)(heard(found, text), routes).cpu().double()
+    there = tree_successors(routes, world.neighbor.shape[1])
     gains = torch.cat([worth[:, None], torch.zeros(there[:, 1:].shape).masked_fill(there[:, 1:] < 0, -torch.inf)], 1)      # all of it is for stopping
     soft = soft_values(gains, there, discount=1.)[0].numpy()
     first, size = int(world.scan_start[world.scan[start]]), int(world.scan_size[world.scan[start]])
@@ -73,7 +77,7 @@ def worth_of(found: Learned, start: int, heading: float, text: str, *, rewarded:
 def rewards_along(found: Learned, path: np.ndarray, heading: float, text: str, *, rewarded: Any = None) -> np.ndarray:
     "(time + 1,) the reward of stopping at each viewpoint row of `path`, walked from `heading` (radians) under `text`."
     length = np.arange(1, len(path) + 1)
-    tokens = torch.as_tensor(np.repeat(found.vocabulary.encode([text], 80), len(path), 0))
+    tokens = heard(found, text).repeat_interleave(len(path), 0)
     scorer = by_reward(rewarded or found.network('reward'), found.env)
     return scores_of(scorer, found.bench.world, tokens, np.repeat(path[None], len(path), 0), length, np.full(len(path), heading)).astype(float)
 
@@ -86,9 +90,9 @@ def told_of(found: Learned, path: np.ndarray, heading: float, **how: Any) -> str
 # %% ../nbs/66_asking.ipynb #c000
 def agreed_route(found: Learned, worth: Worth, text: str) -> np.ndarray:
     "Viewpoint rows of the route that reward and generator like best together: the likelihood of `text` beside the reward of its best routes (`rescored`)."
-    known = lambda tokens, routes: torch.as_tensor(worth.reward[routes.viewpoint - worth.first])
+    known = lambda tokens, routes: torch.as_tensor(worth.reward[routes.viewpoint - worth.first], device=found.env.device)
     both = rescored(known, by_speaker(found.network('generator'), found.env), weight=found.run.config['settings']['planning']['speaker'])
-    return np.array(worth.routes.path(int(both(torch.as_tensor(found.vocabulary.encode([text], 80)), worth.routes).argmax())))
+    return np.array(worth.routes.path(int(both(heard(found, text), worth.routes).argmax())))
 
 # %% ../nbs/66_asking.ipynb #n013
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,8 @@ class DAgger(Imitation):
     def __init__(self, policy: Policy, env: Environment, data: Batch, config: ImitationConfig, *, every: int = 4, size: int = 20_000, rng: np.random.Generator,
                  generator: torch.Generator):
         super().__init__(policy, env, data, config, rng=rng, generator=generator)
-        self.every, self.walked = every, Replay(size, time=max(config.horizon, data.action.shape[1]), words=data.tokens.shape[1])
+        sizes = dict(zip(('words', 'vectors'), data.tokens.shape[1:]))
+        self.every, self.walked = every, Replay(size, time=max(config.horizon, data.action.shape[1]), **sizes)
 
     def update(self) -> dict[str, float]:
         "One step, on a batch of the demonstrations or of the walks, as often as there are of them: loss (nats), agreement, gradient norm, walks kept."

@@ -23,7 +23,7 @@ from .environment import Environment, State, observe, rows, step
 from .metrics import SUCCESS
 from .text import TextEncoder, Vocabulary, build_vocabulary
 from .types import Episode, Task, require
-from .worlds.houses import houses
+from .worlds.cache import cached_houses
 from .worlds.r2r import episodes as r2r_episodes, load_r2r
 from .worlds.tables import HEADINGS, World, distance_between
 
@@ -283,7 +283,7 @@ class NavigationVectorEnv(VectorEnv):
 @lru_cache(maxsize=2)
 def source(name: str, preset: str, data: str | None) -> tuple[World, Callable[[str], Sequence[Episode]], Vocabulary]:
     "A world, its episodes by split, and the vocabulary of its training split: made once, shared by all environments of this process."
-    if name == 'houses': made = houses(preset); world, least, split = made.world, 1, lambda s: split_of(made.splits, s)
+    if name == 'houses': made = cached_houses(preset); world, least, split = made.world, 1, lambda s: split_of(made.splits, s)
     else: world, least, split = load_r2r(data), 5, lru_cache(lambda s: r2r_episodes(data, s, world))
     return world, split, build_vocabulary((e.task.text for e in split('train')), least)
 

@@ -146,7 +146,7 @@ def of_cells(records: Sequence[Record], cells: Sequence[Cell]) -> list[tuple[Cel
 def results_of(records: Sequence[Record], cells: Sequence[Cell]) -> pd.DataFrame:
     "The results of all recorded `cells`, with the names of record and row in columns record and row, and those of its parameters that any cell has."
     varied = sorted({name for cell in cells for name in cell.parameters} - {'seed'})
-    parts = [r.results.assign(record=r.file.stem, row=cell.folder.parent.name, **{name: cell.parameters.get(name) for name in varied})
+    parts = [r.results.assign(record=r.file.stem, row=cell.row, **{name: cell.parameters.get(name) for name in varied})
              for cell, r in of_cells(records, cells) if r]
     require(bool(parts), f'none of the {len(cells)} runs has been recorded; nl-irl record RUN ... does it')
     return pd.concat(parts, ignore_index=True)
@@ -161,7 +161,8 @@ def episode_facts(bench: Benchmark) -> pd.DataFrame:
 
 def record_world(run: Run, folder: Path | str, data: Path | str | None = None) -> Path:
     "Write `episode_facts` of the world of `run` into `folder`/worlds, unless they are there; its path (errors: `world_of`)."
-    (name,) = run.config['data']
+    require(bool(run.config.get('data')), f'{run.folder}: config.json names no world (data), so there is nothing to record it beside')
+    name = next(iter(run.config['data']))                                                # view features come after it
     file = Path(folder)/'worlds'/f'{name}.parquet'
     if not file.exists():
         made = io.BytesIO()

@@ -23,7 +23,7 @@ from .runs import Run, read_lines
 from .types import require
 
 # %% auto #0
-__all__ = ['STYLE', 'DRAWN_HERE', 'ABOUT', 'page', 'html_table', 'picture', 'results_of', 'score_table', 'means_table',
+__all__ = ['STYLE', 'DRAWN_HERE', 'ABOUT', 'page', 'html_table', 'picture', 'may_see', 'results_of', 'score_table', 'means_table',
            'level_table', 'drawn', 'curves', 'examples', 'side_by_side', 'flat', 'origin', 'report']
 
 # %% ../nbs/72_report.ipynb #c004
@@ -61,11 +61,18 @@ def picture(png: bytes, caption: str) -> str:
     return f'<figure><img alt="{escape(caption)}" src="{source}"><figcaption>{escape(caption)}</figcaption></figure>'
 
 # %% ../nbs/72_report.ipynb #c007
+def may_see(sees: Mapping[str, Any], agent: str) -> str:
+    "What `sees` says of `agent`, by its name or by a part of it, as its protocol; '' where it says nothing."
+    parts = (agent, agent.partition(', ')[0], *reversed(agent.split(': ')))
+    name = next((part for part in parts if part in sees), None)
+    if name is None: return ''
+    return may_see(sees[name], agent.partition(', ')[2]) if isinstance(sees[name], dict) else sees[name]
+
 def results_of(runs: Sequence[Run]) -> pd.DataFrame:
     "The results of all `runs`, with the column sees: what the agent was allowed to see, as the experiment says it in its config."
     named = lambda run, agent: f'{agent} ({run.folder.name})' if len(runs) > 1 else agent
     frames = [(run, run.table('results')) for run in runs]
-    return pd.concat([frame.assign(sees=[run.config.get('sees', {}).get(a, '') for a in frame.agent], agent=[named(run, a) for a in frame.agent])
+    return pd.concat([frame.assign(sees=[may_see(run.config.get('sees', {}), a) for a in frame.agent], agent=[named(run, a) for a in frame.agent])
                       for run, frame in frames], ignore_index=True)
 
 def score_table(frame: pd.DataFrame) -> str:

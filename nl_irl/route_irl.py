@@ -115,8 +115,8 @@ def contest(world: World, batch: Batch, config: RouteIRLConfig, *, walked: Walke
 # %% ../nbs/51_route_irl.ipynb #c012
 def log_share(mine: Tensor, theirs: Tensor, whose: Tensor) -> Tensor:
     "(batch,) log of exp(mine) / (exp(mine) + sum of exp(theirs)); mine: (batch,), theirs: (n,), whose: (n,) index into the batch."
-    top = torch.cat([mine, theirs]).max().detach()
-    total = (mine - top).exp().index_add(0, whose, (theirs - top).exp())
+    top = mine.detach().scatter_reduce(0, whose, theirs.detach(), 'amax')                             # (batch,), so that nothing overflows or vanishes
+    total = (mine - top).exp().index_add(0, whose, (theirs - top[whose]).exp())
     return mine - top - total.log()
 
 def weighted(values: Tensor, weight: Tensor) -> Tensor:

@@ -33,10 +33,11 @@ __all__ = ['KEYS', 'PROCESS', 'STOPPED', 'Watch', 'ENGINES', 'Cell', 'of_kind', 
 # %% ../nbs/65_sweeps.ipynb #n005
 @dataclass(frozen=True, eq=False)
 class Cell:
-    "A run of a sweep: its `folder`, and what makes it."
+    "A run of a sweep: its `folder`, what makes it, and the name of its `row` in the plan."
     folder: Path
     experiment: str
     parameters: Mapping[str, Any]
+    row: str = ''
 
     @property
     def command(self) -> str:
@@ -83,9 +84,10 @@ def read_sweep(file: Path | str) -> list[Cell]:
         known = notebook_parameters(find_experiment(experiment))
         for values in combinations(grid):
             spot = ','.join(f'{key}={value}' for key, value in values.items())
+            require('/' not in spot, f'{file}: grid: {spot} names a folder, so it can have no /: give such a value under cells')
             given = {k: filled(v, values) for k, v in (common | own | values).items()}
             checked = settle(known, given, f'{file}: cells: {name}: {experiment}')
-            cells.append(Cell(out/str(name)/spot, experiment, {key: checked[key] for key in given}))
+            cells.append(Cell(out/str(name)/spot, experiment, {key: checked[key] for key in given}, str(name)))
     return cells
 
 # %% ../nbs/65_sweeps.ipynb #n017

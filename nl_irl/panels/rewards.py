@@ -76,7 +76,7 @@ def reward_at(found: Learned, name: str) -> nn.Module:
     "The reward as it was at checkpoint `name`."
     then = RouteReward(found.network('reward').config)
     then.load_state_dict(found.run.load_checkpoint(name)[0])
-    return then.eval()
+    return then.to(found.env.device).eval()
 
 # %% ../../nbs/94_rewards.ipynb #n010
 def roc(right: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

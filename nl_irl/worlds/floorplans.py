@@ -358,16 +358,17 @@ def read_room(grid: np.ndarray, letter: str, cell: float) -> Bounds:
 def read_plan(drawing: str, kinds: Mapping[str, str], doors: Sequence[str], *, cell: float = 1., rng: np.random.Generator) -> Plan:
     """The plan that `drawing` shows: a letter is a square `cell` metres wide, a space is no room.
 
-    kinds: the kind of room that each letter stands for, first that by which one enters.  doors: pairs of letters, the room that is nearer to the entrance first;
-    `rng` draws where in their wall they are. A `ValueError` names what is wrong with it.
+    kinds: the kind of room that each letter stands for, first that by which one enters.  doors: pairs of letters, the room nearer to the entrance first;
+    `rng` draws where in their walls they are. A `ValueError` says what is wrong.
     """
     lines = drawing.strip('\n').split('\n')
     grid, letters = np.array([list(line.ljust(max(map(len, lines)))) for line in lines]), list(kinds)
     unknown = sorted(set(grid.flat) - {' '} - set(letters))
     require(not unknown, f'the drawing has {", ".join(unknown)}, and kinds says only what {", ".join(letters)} are')
-    for letter, kind in kinds.items(): require(kind in (*AREA, 'hallway') and kind not in STAIRS, f'room {letter!r}: no kind {kind!r}; there are {", ".join(AREA)}')
-    draft, inside = Draft(), {letters[0]}
-    for letter, kind in kinds.items(): draft.room(kind, 0, read_room(grid, letter, cell))
+    draft, inside, known = Draft(), {letters[0]}, [kind for kind in ('hallway', *AREA) if kind not in STAIRS]
+    for letter, kind in kinds.items():
+        require(kind in known, f'room {letter!r}: no kind {kind!r}; there are {", ".join(known)}')
+        draft.room(kind, 0, read_room(grid, letter, cell))
     for pair in doors:
         require(len(pair) == 2 and set(pair) <= set(letters), f'door {pair!r}: two of the letters {", ".join(letters)} were expected')
         require(pair[0] in inside, f'door {pair!r}: room {pair[0]!r} is not reached by the doors before it; name it earlier, or the other way round')

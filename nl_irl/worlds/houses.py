@@ -123,7 +123,7 @@ def houses(preset: str = 'full', *, seed: int = 0, part: slice = slice(0, None))
     """
     require(preset in PRESETS, f'preset {preset!r} is unknown; known are {", ".join(PRESETS)}')
     every, told, built = routes_wanted(PRESETS[preset]), {split: [] for split in ('train', *EVALUATED)}, []
-    first = {split: sum(n for house in every[:part.start] for s, n, _ in house if s == split.replace('phrasing', 'seen')) for split in told}
+    first = {split: sum(n for house in every[:part.start or 0] for s, n, _ in house if s == split.replace('phrasing', 'seen')) for split in told}
     for k, (wanted, stream) in list(enumerate(zip(every, np.random.SeedSequence(seed).spawn(len(every)))))[part]:
         shape, speech = (np.random.default_rng(s) for s in stream.spawn(2))
         built.append(generate_house(f'house{k:03}', rng=shape))
