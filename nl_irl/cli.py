@@ -168,7 +168,7 @@ def watcher(live: Live, workers: int, record: str) -> Watch:
         for cell in [cell for cell, s in now if record and s.state == 'done' and cell not in kept]:
             kept.add(cell)
             try: keep_record(cell.folder, record, cell.parameters.get('data', ''))
-            except ValueError as error: live.console.print(f'{cell.folder}: no record was kept: {error}', markup=False, soft_wrap=True)
+            except ValueError as error: live.console.print(f'no record was kept: {error}', markup=False, soft_wrap=True)
     return watch
 
 # %% ../nbs/80_cli.ipynb #s000
