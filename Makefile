@@ -17,7 +17,7 @@ export NL_IRL_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup demo test lab app bench limits growth cluster paper reproduce readme hooks doctor clean
+.PHONY: help setup demo test lab app bench limits growth cluster course docs paper reproduce readme hooks doctor clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +26,8 @@ help:
 	@echo 'make test    all tests: notebooks, modules in step with them, pytest'
 	@echo 'make bench   speed, side by side with others, a quarter of an hour'
 	@echo 'make limits  how far from its floor each update is      make growth  how time and memory grow      make cluster  sweeps on a Ray cluster'
+	@echo 'make course  how long each lesson of nbs/tutorials/course runs'
+	@echo 'make docs    a site of all notebooks, results and the API, with what is to learn from run anew: _docs/html/index.html, a quarter of an hour'
 	@echo 'make paper   all tables and figures in figures/, from the records of runs in figures/data'
 	@echo 'make reproduce SCALE=smoke|houses|r2r    the runs themselves: minutes, a night, a day on two cores; it goes on where it was stopped'
 	@echo 'make readme  README.md from nbs/index.ipynb      make hooks   git hooks      make doctor  what is installed and found'
@@ -57,6 +59,7 @@ test: $(READY)
 	$(BIN)/ruff check nl_irl tests .ci
 	$(BIN)/python .ci/sync.py
 	$(BIN)/python .ci/readme.py --check
+	$(BIN)/python .ci/docs.py --check
 	$(BIN)/nbdev-test --n-workers 1 --do-print
 	$(BIN)/pytest tests
 
@@ -87,6 +90,12 @@ growth: $(READY)
 cluster: $(READY)
 	$(BIN)/python tests/bench/cluster.py
 
+course: $(READY)
+	$(BIN)/python tests/bench/course.py
+
+docs: $(READY)
+	$(BIN)/python .ci/docs.py
+
 paper: $(READY)
 	$(BIN)/python .ci/paper.py
 
@@ -108,4 +117,4 @@ doctor: $(READY)
 	$(BIN)/nl-irl doctor
 
 clean:
-	rm -rf $(VENV) $(PEERS) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks _proc
+	rm -rf $(VENV) $(PEERS) _docs build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks _proc

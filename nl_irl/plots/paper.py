@@ -49,7 +49,7 @@ def publish_figure(figure: Figure, name: str, caption: str, records: Sequence[Re
 FIGURES = PACKAGE.parent/'figures'                   # of the checkout that nl_irl runs from
 
 def gathered(*plans: str) -> tuple[dict[str, Record], pd.DataFrame]:
-    "The records (by name) and results of all runs of the `plans` (figures/plans/*.yaml) that have been recorded in figures/data."
+    "The records (by name) and results of all runs of the `plans` (names in figures/plans) that have been recorded in figures/data."
     cells = [cell for plan in plans for cell in read_sweep(FIGURES/'plans'/f'{plan}.yaml')]
     records = read_records(FIGURES/'data')
     return {r.file.stem: r for _, r in of_cells(records, cells) if r}, results_of(records, cells)
