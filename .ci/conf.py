@@ -11,4 +11,5 @@ autodoc_member_order = 'bysource'
 
 def setup(app):
     "The fields of named tuples are told of in their docstrings, so they need no entries of their own."
-    app.connect('autodoc-skip-member', lambda app, what, name, member, skip, options: skip or 'Alias for field number' in (getattr(member, '__doc__', None) or ''))
+    field = lambda member: 'Alias for field number' in (getattr(member, '__doc__', None) or '')
+    app.connect('autodoc-skip-member', lambda app, what, name, member, skip, options: skip or field(member))

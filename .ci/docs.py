@@ -1,6 +1,7 @@
 """The documentation site, built offline: `make docs` writes _docs/html, `.ci/docs.py --check` only checks that it builds and no link within it is broken.
 
-Sources are gathered in _docs/source: README.md, the notebooks under nbs/, pages of figures/, and a page of the API for each module. Without --check the notebooks to learn from are run.
+Sources are gathered in _docs/source: README.md, the notebooks under nbs/, pages of figures/, and a page of the API for each module. Without --check
+the notebooks to learn from are run.
 """
 import json
 import shutil
@@ -10,7 +11,8 @@ from pathlib import Path
 from sphinx.cmd.build import build_main
 
 GATHERED, SITE, CONF = Path('_docs/source'), Path('_docs/html'), Path('.ci')
-PARTS = {'Tutorials': 'tutorials', 'Course': 'tutorials/course', 'How to': 'howto', 'Components': '', 'Experiments': 'experiments', 'Paper': 'experiments/paper'}
+PARTS = {'Tutorials': 'tutorials', 'Course': 'tutorials/course', 'How to': 'howto', 'Components': '', 'Experiments': 'experiments',
+         'Paper': 'experiments/paper'}
 
 
 def contents(caption: str, pages: list[str]) -> str:

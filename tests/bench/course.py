@@ -1,4 +1,7 @@
-"""How long the lessons of nbs/tutorials/course run: `make course` writes figures/course.csv, in some minutes. Each runs in a kernel of its own, one after the other."""
+"""How long the lessons of nbs/tutorials/course run: `make course` writes figures/course.csv, in some minutes.
+
+Each runs in a kernel of its own, one after the other.
+"""
 import time
 from pathlib import Path
 
