@@ -51,6 +51,7 @@ class Worth:
         logits = np.concatenate([self.reward[[place - self.first]], self.advice[place - self.first]])
         return np.exp(np.nan_to_num(logits, nan=-np.inf) - self.value[place - self.first])
 
+# %% ../nbs/66_asking.ipynb #n907
 def heard(found: Learned, text: str) -> torch.Tensor:
     "(1, word) tokens of `text` where the networks of `found` are."
     return torch.as_tensor(found.vocabulary.encode([text], 80), device=found.env.device)
