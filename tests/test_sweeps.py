@@ -65,7 +65,7 @@ def test_a_run_that_cannot_be_recorded_is_named_and_the_others_run(plan, tmp_pat
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGKILL])
 def test_a_sweep_that_was_killed_goes_on_where_its_runs_were(plan, tmp_path, number):
-    file = plan(parameters={'updates': 80})
+    file = plan(parameters={'updates': 160})
     command = [sys.executable, '-c', 'from nl_irl.cli import main; main()', 'sweep', str(file), '--workers', '2']
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     cells = read_sweep(file)
@@ -74,7 +74,7 @@ def test_a_sweep_that_was_killed_goes_on_where_its_runs_were(plan, tmp_path, num
     assert process.wait(60) != 0
     for c in cells: wait_for(lambda c=c: standing(c).state == 'cut off' and not (c.folder/'.progress').exists())
     assert [s.state for s in sweep(cells, workers=2)] == ['done', 'done']
-    whole = read_sweep(plan(parameters={'updates': 80}, out=str(tmp_path/'whole')))
+    whole = read_sweep(plan(parameters={'updates': 160}, out=str(tmp_path/'whole')))
     sweep(whole, workers=2)
     assert metrics(cells) == metrics(whole) and len(set(metrics(whole))) == 2
 
