@@ -27,7 +27,7 @@ help:
 	@echo 'make bench   speed, side by side with others, a quarter of an hour'
 	@echo 'make limits  how far from its floor each update is      make growth  how time and memory grow      make cluster  sweeps on a Ray cluster'
 	@echo 'make course  how long each lesson of nbs/tutorials/course runs'
-	@echo 'make docs    a site of all notebooks, results and the API, with what is to learn from run anew: _docs/html/index.html, a quarter of an hour'
+	@echo 'make docs    a site of all notebooks, results and the API, with what is to learn from run anew: _docs/html/index.html'
 	@echo 'make paper   all tables and figures in figures/, from the records of runs in figures/data'
 	@echo 'make reproduce SCALE=smoke|houses|r2r    the runs themselves: minutes, a night, a day on two cores; it goes on where it was stopped'
 	@echo 'make readme  README.md from nbs/index.ipynb      make hooks   git hooks      make doctor  what is installed and found'

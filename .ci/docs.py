@@ -23,7 +23,7 @@ def contents(caption: str, pages: list[str]) -> str:
 def gather() -> None:
     "All sources in one folder, and the order of them."
     shutil.rmtree(GATHERED, ignore_errors=True)
-    shutil.copytree('nbs', GATHERED, ignore=shutil.ignore_patterns('index.ipynb', '.ipynb_checkpoints', '*.safetensors', '*.parquet'))
+    shutil.copytree('nbs', GATHERED, ignore=shutil.ignore_patterns('index.ipynb', '.ipynb_checkpoints'))
     for file in GATHERED.rglob('*.ipynb'):
         notebook = json.loads(file.read_text())
         notebook['metadata']['language_info'] = {'name': 'python', 'pygments_lexer': 'ipython3'}

@@ -154,7 +154,7 @@ class Memory(NamedTuple):
 
 def go_on(layer: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     "What `layer` makes of `x` (batch, time, features) from `state` on: (batch, time, width), and its state then."
-    if x.shape[1] == 1:                                                                          # twice as fast as the layer, which lays out its weights anew
+    if x.shape[1] == 1:                                                                          # faster than the layer, which lays out its weights anew
         state = state or (x.new_zeros(len(x), layer.hidden_size),) * 2
         state = torch.lstm_cell(x[:, 0], state, layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
         return state[0][:, None], state
