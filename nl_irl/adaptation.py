@@ -39,7 +39,7 @@ def learned_before(found: Learned) -> tuple[Batch, Tensor]:
     "The demonstrations that the run of `found` learned from, and (demonstration,) indices of their LEVELS."
     given = found.run.config['parameters']
     old = demonstrated(found.bench, **{name: given[name] for name in ('share', 'seed', 'final') if name in given})
-    return batch_of(found.env.world, old, found.vocabulary, horizon=found.run.config['settings']['horizon']), levels_of(old)
+    return batch_of(found.env.world, old, found.vocabulary), levels_of(old)
 
 def silent(batch: Batch, encoder: TextEncoder) -> Batch:
     "`batch` without its instructions."
@@ -56,10 +56,7 @@ def goal_agnostic(found: Learned, data: Batch, config: ImitationConfig, *, seed:
 # %% ../nbs/67_adaptation.ipynb #n006
 def starts(world: World, scans: Sequence[str], each: int, *, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     "(start,) viewpoint rows and headings (radians) by chance, `each` of them in every house of `scans`; a `ValueError` names a house that there is not."
-    missing = sorted({*scans} - {*world.scans})
-    require(not missing, f'world {world.name} has no house {", ".join(missing)}; it has {", ".join(world.scans[:3])} ... {world.scans[-1]}')
-    houses = [world.scans.index(scan) for scan in scans]
-    place = np.concatenate([world.scan_start[h] + rng.integers(world.scan_size[h], size=each) for h in houses])
+    place = np.concatenate([rng.choice(world.rows_in(scan), each) for scan in scans])
     return place, rng.uniform(0, 2 * np.pi, len(place)).astype(np.float32)
 
 def explore(explorer: Policy, env: Environment, start: np.ndarray, heading: np.ndarray, encoder: TextEncoder, *, horizon: int,
@@ -68,7 +65,7 @@ def explore(explorer: Policy, env: Environment, start: np.ndarray, heading: np.n
     place = torch.as_tensor(start)[:, None]
     begun = silent(Batch(place, place, torch.as_tensor(heading)[:, None], place * 0, place * 0), encoder)
     parts = [some(begun, slice(k, k + 512)) for k in range(0, len(start), 512)]
-    return stack(*(sample(explorer, env, part, horizon=horizon, generator=generator)[0] for part in parts))
+    return stack(*(sample(explorer, env, part, horizon=horizon, generator=generator) for part in parts))
 
 def moves_of(walks: Batch) -> Tensor:
     "(walk, time - 1) the moves of `walks`, a number for each pair of viewpoints, whichever way one went; -1 after the end."

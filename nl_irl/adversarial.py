@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .batches import COMMANDED, DEMONSTRATION, KINDS, MISMATCHED, POSITIVE, RELABELLED, REPHRASED, Batch, some, stack
+from .batches import COMMANDED, DEMONSTRATION, KINDS, MISMATCHED, POSITIVE, RELABELLED, REPHRASED, Batch, is_word, some, stack
 from .descent import Descent
 from .environment import Environment
 from .models.discriminator import Discriminator, Walks, discriminator_loss, log_policy, watch
@@ -66,11 +66,10 @@ class AdversarialConfig(SoftConfig):
                 f'needs weights of at least 0, a batch, a horizon over 1, a ceiling of 0.5 to 1 and smoothing under 0.5, got {self}')
 
 # %% ../nbs/55_adversarial.ipynb #c006
-def sample(policy: Policy, env: Environment, batch: Batch, *, horizon: int, generator: torch.Generator) -> tuple[Batch, Tensor]:
-    "Walks of `policy` under the sentences of `batch`, from its starts, and (batch,) their log pi; targets are the actions taken."
+def sample(policy: Policy, env: Environment, batch: Batch, *, horizon: int, generator: torch.Generator) -> Batch:
+    "Walks of `policy` under the sentences of `batch`, from its starts; targets are the actions taken."
     done = rollout(policy, env, asked_by(env, batch), horizon=horizon, generator=generator)
-    log_pi = done.probability.gather(-1, done.action[..., None])[..., 0].log().where(done.active, 0).sum(1)
-    return Batch(batch.tokens, done.viewpoint[:, :-1], done.heading[:, :-1], done.action, done.action.where(done.active, -1)), log_pi
+    return Batch(batch.tokens, done.viewpoint[:, :-1], done.heading[:, :-1], done.action, done.action.where(done.active, -1))
 
 def apart(world: World, walks: Batch, demonstrations: Batch, metres: float) -> Tensor:
     "(batch,) bool: the walk was cut off, or ends at least so many `metres` from where the demonstration of its instruction ends."
@@ -91,9 +90,10 @@ def mixture(kinds: Mapping[int, tuple[Batch, float]]) -> tuple[Batch, Tensor, Te
     return stack(*(b for b, _ in there.values())), size(lambda k, n, w: k), size(lambda k, n, w: w / n)
 
 def accuracies(logit: Tensor, walks: Walks, kind: Tensor) -> dict[str, float]:
-    "By kind, the share of steps that the discriminator tells rightly; and `accuracy`, the mean over positive and negative kinds."
-    right = (logit > 0) == (kind < POSITIVE)[:, None]
-    of = {k: (right & walks.active)[kind == k].sum().item() / max(walks.active[kind == k].sum().item(), 1) for k in kind.unique().tolist()}
+    "By kind, the share of steps that the discriminator judges rightly; and `accuracy`, the mean over positive and negative kinds."
+    right = ((logit > 0) == (kind < POSITIVE)[:, None]) & walks.active
+    steps = torch.stack([right.sum(1), walks.active.sum(1)]).new_zeros(2, len(KINDS)).index_add(1, kind, torch.stack([right.sum(1), walks.active.sum(1)]))
+    of = {k: judged / there for k, (judged, there) in enumerate(steps.T.tolist()) if there}
     sides = [[a for k, a in of.items() if (k < POSITIVE) == side] for side in (True, False)]
     return {f'accuracy_{KINDS[k]}': a for k, a in of.items()} | {'accuracy': float(np.mean([np.mean(side) for side in sides if side]))}
 
@@ -106,19 +106,18 @@ class Experience:
         vectors = 0 if data.tokens.dim() == 2 else data.tokens.shape[-1]
         self.replay = Replay(config.buffer, time=max(config.horizon, data.action.shape[1]), words=max(80, data.tokens.shape[1]), vectors=vectors)
 
-    def walk(self, batch: Batch, update: int, mean_reward: Callable[[Batch], Tensor]) -> dict[str, float]:
+    def walk(self, batch: Batch, update: int) -> dict[str, float]:
         "Let the policy walk under the sentences of `batch` and keep that, relabelled too: the shares that arrived, and that were admitted."
         c = self.config
-        own, log_pi = sample(self.policy, self.env, batch, horizon=c.horizon, generator=self.generator)
+        own = sample(self.policy, self.env, batch, horizon=c.horizon, generator=self.generator)
         missed = apart(self.env.world, own, batch, c.near)
-        self.replay.add(own, provenance(own, COMMANDED, update, log_pi=log_pi, reward=mean_reward(own), weight=missed.float()))
+        self.replay.add(own, provenance(own, COMMANDED, update, weight=missed.float()))
         told = {'arrived': 1 - apart(self.env.world, own, batch, 3.).float().mean().item()}
         if not (self.relabel and c.relabelled): return told
         labelled, log_p = self.relabel(own)
         if len(labelled.tokens) == 0: return told | {'admitted': 0.}
         require(len(labelled.tokens) == len(own.tokens) == len(log_p), f'{len(own.tokens)} walks came back as {len(labelled.tokens)} with {len(log_p)} log p')
-        known = labelled.tokens.ne(0).reshape(*labelled.tokens.shape[:2], -1).any(-1).sum(1)
-        of = provenance(labelled, RELABELLED, update, log_pi=log_pi, confidence=log_p.cpu() / known, reward=mean_reward(labelled))
+        of = provenance(labelled, RELABELLED, update, confidence=log_p.cpu() / is_word(labelled.tokens).sum(1).cpu())
         fit = admit(c.admission, self.replay, labelled, of, update / c.updates)
         self.replay.add(some(labelled, fit), some(of, fit))
         return told | {'admitted': fit.float().mean().item()}
@@ -206,19 +205,20 @@ class Adversarial:
     def __init__(self, policy: Policy, env: Environment, data: Batch, config: AdversarialConfig, *, rng: np.random.Generator, generator: torch.Generator,
                  relabel: Label | None = None, rephrase: Label | None = None, judging: Judge | None = None):
         require(len(data.tokens) > 0, 'there is no demonstration to learn from')
-        silent = (~data.tokens.ne(0).flatten(1).any(1)).nonzero().flatten().tolist()
+        silent = (~is_word(data.tokens).any(1)).nonzero().flatten().tolist()
         require(not silent, f'demonstrations need words, those in rows {silent[:5]} have none')
         self.env, self.config, self.updates, self.rng, self.generator = env, config, 0, rng, generator
         self.batches = ByHouse(env.world, data, houses=config.houses, each=config.each, rng=rng)
         self.experience = Experience(policy, env, data, config, relabel=relabel, rephrase=rephrase, rng=rng, generator=generator)
         self.judging = judging or Judging(policy, env, config)
+        require(config.improvement == 'sac' or isinstance(self.judging, Judging), f"'tree' needs rewards of steps: not {type(self.judging).__name__}")
         self.actor = (SoftActorCritic(policy, config, warm=config.warm) if config.improvement == 'sac' else
                       TreeImprovement(policy, env, config, moves=config.moves))
 
     def update(self) -> dict[str, float]:
         "Walk, relabel and admit, judge, improve: what each of them tells. A loss that is not finite raises FloatingPointError (`Descent.step`)."
         batch, _ = self.batches.draw()
-        told = self.experience.walk(batch, self.updates, self.judging.mean_reward)
+        told = self.experience.walk(batch, self.updates)
         mixed, kind, weight = self.experience.gather(batch)
         kind, weight, walks = kind.to(self.env.device), weight.to(self.env.device), watch(self.env, mixed, self.judging.base)
         told |= self.judging.learn(walks, kind, weight)

@@ -129,9 +129,8 @@ def ask(found: Learned, scan: str, start: str, text: str, *, heading: float = 0.
     """
     world = found.bench.world
     require(any(w[0].isalnum() for w in tokenize(text)), f'{text!r}: an instruction needs words')
-    require(scan in world.scans, f'{found.run.folder}: its world {world.name} has no house {scan!r}; it has {", ".join(world.scans[:3])} ... {world.scans[-1]}')
     row = int(world.rows([start])[0])
-    require(world.scans[world.scan[row]] == scan, f'viewpoint {start} lies in {world.scans[world.scan[row]]}, not in {scan}')
+    require(row in world.rows_in(scan), f'viewpoint {start} lies in {world.scans[world.scan[row]]}, not in {scan}')
     task, networks = Task('asked_0', scan, start, heading, text), found.networks
     asked = questions(found.env, [task], found.vocabulary)
     walk = rollout(networks['policy'], found.env, asked, horizon=found.run.config['settings']['horizon']) if 'policy' in networks else None

@@ -14,16 +14,21 @@ from torch import Tensor
 
 from .text import TextEncoder
 from .types import Episode, require
-from .worlds.tables import World, headings_along
+from .worlds.tables import World, headings_along, slots
 
 # %% auto #0
-__all__ = ['KINDS', 'DEMONSTRATION', 'REPHRASED', 'RELABELLED', 'COMMANDED', 'MISMATCHED', 'POSITIVE', 'Batch', 'demonstrate',
-           'batch_of', 'put', 'batch_of_walks', 'padded', 'widened', 'trimmed', 'stack', 'some', 'Batches']
+__all__ = ['KINDS', 'DEMONSTRATION', 'REPHRASED', 'RELABELLED', 'COMMANDED', 'MISMATCHED', 'POSITIVE', 'is_word', 'Batch',
+           'demonstrate', 'batch_of', 'put', 'batch_of_walks', 'padded', 'widened', 'trimmed', 'stack', 'some',
+           'Batches']
 
 # %% ../nbs/37_batches.ipynb #c003
 KINDS = ('demonstration', 'rephrased', 'relabelled', 'commanded', 'mismatched')
 DEMONSTRATION, REPHRASED, RELABELLED, COMMANDED, MISMATCHED = range(len(KINDS))
 POSITIVE = 3                # kinds below it do what their instruction says
+
+def is_word(tokens: Tensor) -> Tensor:
+    "(batch, word) bool: what is no padding in tokens (batch, word) int64 or (batch, word, vectors)."
+    return tokens.ne(0) if tokens.dim() == 2 else tokens.ne(0).any(-1)
 
 class Batch(NamedTuple):
     """Trajectories as arrays, and what to do along them; `time` is the longest path, its STOP included.
@@ -40,19 +45,20 @@ class Batch(NamedTuple):
 
 def demonstrate(world: World, path: np.ndarray) -> np.ndarray:
     "(time,) the actions that walk along viewpoint rows `path` and stop at its end; every edge must exist."
-    return np.append((world.neighbor[path[:-1]] == path[1:, None]).argmax(1) + 1, 0)
+    return np.append(slots(world, path)[0] + 1, 0)
 
-def batch_of(world: World, episodes: Sequence[Episode], encoder: TextEncoder, *, words: int = 80, horizon: int = 12) -> Batch:
-    "The demonstrations in `episodes`, on the CPU; longer paths are cut to `horizon` actions. ValueError names an episode whose path uses a missing edge."
-    time = min(max(len(e.path) for e in episodes), horizon)
+def batch_of(world: World, episodes: Sequence[Episode], encoder: TextEncoder, *, words: int = 80) -> Batch:
+    "The demonstrations in `episodes`, on the CPU. A `ValueError` where there are none, or names an episode whose path uses a missing edge."
+    require(len(episodes) > 0, 'there is no demonstration')
+    time = max(len(e.path) for e in episodes)
     viewpoint, action = np.zeros((len(episodes), time), np.int64), np.full((len(episodes), time), -1)
     heading = np.zeros((len(episodes), time), np.float32)
     for i, e in enumerate(episodes):
         path = world.rows(e.path)
         try: along = headings_along(world, path, e.task.heading)
         except ValueError as error: raise ValueError(f'episode {e.task.id}: {error}') from None
-        n = min(len(path), time)
-        viewpoint[i, :n], viewpoint[i, n:], heading[i, :n], action[i, :n] = path[:n], path[n - 1], along[:n], demonstrate(world, path)[:n]
+        n = len(path)
+        viewpoint[i, :n], viewpoint[i, n:], heading[i, :n], action[i, :n] = path, path[-1], along, demonstrate(world, path)
     tokens = encoder.encode([e.task.text for e in episodes], words)
     return Batch(*map(torch.as_tensor, (tokens, viewpoint, heading, action.clip(min=0), action)))
 
@@ -63,7 +69,7 @@ def batch_of_walks(world: World, tokens: Tensor, path: np.ndarray, length: np.nd
     "Walks (walk, time) of viewpoint rows, of which `length` (walk,) count, that start with `heading` (walk,) radians and stop at their ends."
     last = path[np.arange(len(path)), length - 1]
     path = np.where(np.arange(path.shape[1]) < length[:, None], path, last[:, None])
-    slot = (world.neighbor[path[:, :-1]] == path[:, 1:, None]).argmax(-1)                            # (walk, time - 1)
+    slot = slots(world, path)[0]                                                                     # (walk, time - 1)
     moves = np.arange(path.shape[1]) < length[:, None] - 1
     action = np.pad(slot + 1, ((0, 0), (0, 1))) * moves
     along = np.concatenate([heading[:, None], world.edge[path[:, :-1], slot, 0]], 1).astype(np.float32) * (np.arange(path.shape[1]) < length[:, None])
@@ -83,8 +89,7 @@ def widened(batch: Batch, words: int, time: int) -> Batch:
 
 def trimmed(batch: Batch) -> Batch:
     "`batch` without the words and steps that are padding in all of it."
-    known = batch.tokens.ne(0) if batch.tokens.dim() == 2 else batch.tokens.ne(0).any(-1)
-    words, steps = (int(x.sum(1).max()) if len(x) else 0 for x in (known, batch.target >= 0))
+    words, steps = (int(x.sum(1).max()) if len(x) else 0 for x in (is_word(batch.tokens), batch.target >= 0))
     return Batch(batch.tokens[:, :words], *(x[:, :steps] for x in batch[1:]))
 
 def stack(*parts: Batch) -> Batch:
@@ -102,8 +107,9 @@ def some(parts: Any, keep: Any) -> Any:
 class Batches:
     "Epoch after epoch without end: `size` demonstrations at a time, their sentences alike in length, trimmed to the longest of them."
     def __init__(self, data: Batch, size: int, *, rng: np.random.Generator):
+        require(len(data.tokens) > 0, 'there is no demonstration to learn from')
         self.data, self.size, self.rng = data, size, rng
-        self.length = (data.tokens.ne(0) if data.tokens.dim() == 2 else data.tokens.ne(0).any(-1)).sum(1).numpy()
+        self.length = is_word(data.tokens).sum(1).numpy()
         self.time = (data.target >= 0).sum(1).numpy()
         self.order, self.turns, self.passed = np.arange(len(self.length)), np.arange(0), 0     # rows; parts of them in turn; how many turns have passed
 

@@ -99,8 +99,8 @@ class Alternatives:
     def of(self, scan: str, start: int) -> list[list[int]]:
         "The routes from viewpoint `start` (an index into the house)."
         if (scan, start) not in self.routes:
-            world, s = self.houses.world, self.houses.world.scans.index(scan)
-            first = int(world.scan_start[s])
+            world = self.houses.world
+            first = int(world.rows_in(scan)[0])
             tree = shortest_routes(world, np.array([first + start]), np.zeros(1), moves=self.moves[1])
             self.routes[scan, start] = [[v - first for v in tree.path(n)] for n in np.flatnonzero(tree.depth >= self.moves[0])]
         return self.routes[scan, start]
@@ -118,8 +118,8 @@ def checked(houses: HouseData | Benchmark, episodes: Sequence[Episode], said: Se
     """
     alternatives, found = alternatives or Alternatives(houses), []
     for e, text in zip(episodes, said, strict=True):
-        ground, scan, program = houses.grounds[e.task.scan], houses.world.scans.index(e.task.scan), parse(text)
-        path = (houses.world.rows(e.path) - houses.world.scan_start[scan]).tolist()
+        ground, program = houses.grounds[e.task.scan], parse(text)
+        path = (houses.world.rows(e.path) - houses.world.rows_in(e.task.scan)[0]).tolist()
         true = program is not None and carries_out(ground, walk_of(ground, path, e.task.heading), program)
         room = math.nan if program is None else leeway(ground, program, path, e.task.heading, alternatives.of(e.task.scan, path[0]))
         found.append((e.task.id, e.level, text, '' if program is None else str(program), true, room))
@@ -163,7 +163,7 @@ def appraise_generator(goals: GoalGenerator, env: Environment, episodes: Sequenc
 
     horizon: the most actions of a path.  tries: sentences from which a rephrasing is chosen.  seed: of what is drawn.
     """
-    batch, level = batch_of(env.world, episodes, vocabulary, horizon=horizon), levels_of(episodes)
+    batch, level = batch_of(env.world, episodes, vocabulary), levels_of(episodes)
     of: dict[tuple[str, str], list[int]] = {}
     for i, e in enumerate(episodes): of.setdefault((e.path_id, e.level), []).append(i)
     rows, references = np.array([r[0] for r in of.values()]), [[episodes[i].task.text for i in r] for r in of.values()]

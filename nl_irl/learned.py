@@ -5,9 +5,7 @@
 # %% ../nbs/63_learned.ipynb #c002
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +19,6 @@ from .appraisal import Truth, appraise
 from .benchmarks import Benchmark, load_benchmark
 from .environment import Environment
 from .faithfulness import appraise_generator
-from .files import write_manifest
 from .models.generator import GeneratorConfig, GoalGenerator
 from .models.policy import Policy, PolicyConfig
 from .models.reward import RouteReward
@@ -30,6 +27,7 @@ from .rollout import run_episodes
 from .runs import FORMAT, Recording, Run, save_tensors
 from .text import Vocabulary
 from .types import Episode, require
+from .worlds.cache import save_folder
 from .worlds.programs import fulfils
 from .worlds.scenes import SceneConfig
 from .worlds.tables import checksum
@@ -118,7 +116,7 @@ def checker(bench: Benchmark) -> Truth | None:
     if not bench.houses: return None
     def truth(episode: Episode, path: np.ndarray) -> bool:
         scan = episode.task.scan
-        return fulfils(episode.program, bench.grounds[scan], np.asarray(path) - bench.world.scan_start[bench.world.scans.index(scan)], episode.task.heading)
+        return fulfils(episode.program, bench.grounds[scan], np.asarray(path) - bench.world.rows_in(scan)[0], episode.task.heading)
     return truth
 
 # %% ../nbs/63_learned.ipynb #c011
@@ -154,11 +152,8 @@ def pack(run: Run, folder: Path | str, checkpoints: Sequence[str] = ()) -> Run:
     halves = {name: {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()} for name, (tensors, _) in kept.items()}
     large = [f'{name}, {k}' for name, (tensors, _) in kept.items() for k, v in tensors.items() if not torch.equal(v.isfinite(), halves[name][k].isfinite())]
     require(not large, f'{run.folder}: too large for half precision: {"; ".join(large)}')
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix='.', suffix='.tmp') as temporary:
-        made = Path(temporary)/folder.name
+    def write(made: Path) -> None:
         for name, (_, facts) in kept.items(): save_tensors(made/'checkpoints', name, halves[name], facts)
         for file in (f for pattern in ('config.json', '*.jsonl', '*.parquet') for f in run.folder.glob(pattern)): shutil.copyfile(file, made/file.name)
-        write_manifest(made, format=FORMAT)
-        os.replace(made, folder)
+    save_folder(folder, write, format=FORMAT)
     return Run.open(folder)

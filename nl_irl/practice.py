@@ -81,7 +81,7 @@ def practise(policy: Policy, tell: Telling, say_again: Telling, env: Environment
         parts.append(say_again(some(data, rows), level[torch.as_tensor(rows)])[0])
         kinds.append(REPHRASED)
     rows, at = draw(config.walked), draw(config.routes)
-    walks = [sample(policy, env, some(data, part), horizon=horizon, generator=generator)[0] for part in np.split(rows, range(512, len(rows), 512)) if len(part)]
+    walks = [sample(policy, env, some(data, part), horizon=horizon, generator=generator) for part in np.split(rows, range(512, len(rows), 512)) if len(part)]
     if len(at): walks.append(random_routes(env.world, data.viewpoint[at, 0].numpy(), data.heading[at, 0].numpy(), (config.least, config.most), rng=rng))
     if walks:
         walks = stack(*walks)

@@ -68,9 +68,9 @@ def speak(goals: GoalGenerator, scene: Scene, z: Tensor, mark: Tensor, how: Mann
     for t in range(how.words):
         logits, memory = goals(scene, z, word, memory)
         word = pick(sayable(logits[:, 0], word[:, 0] if t else None), how, generator)
-        nats[row[live]] += logits[:, 0].log_softmax(-1).gather(1, word[:, None])[live, 0]
+        nats.index_add_(0, row, logits[:, 0].log_softmax(-1).gather(1, word[:, None])[:, 0].where(live, 0))
         live = live & (word != END)
-        said[row[live], t] = word[live]
+        said[row, t] = word * live
         if live.float().mean() < .75:                                                                    # most have ended: go on with the others alone
             keep = live.nonzero()[:, 0]
             (scene, memory), z, row, word, live = only(scene, memory, keep), z[keep], row[keep], word[keep], live[keep]

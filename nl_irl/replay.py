@@ -38,25 +38,20 @@ def same_walk(batch: Batch) -> Tensor:
 class Provenance(NamedTuple):
     """Where walks came from, (walk,) each.
 
-    kind: int64 index into KINDS, -1 for no walk.  made: int64, the update at which it was.  log_pi: float32 of the whole walk, by the policy that took it.
-    confidence: float32, the goal generator's log-likelihood of the sentence, a word (nats).  reward: float32, mean of a step when it was made.
-    weight: float32, how much it counts among its kind.  path, said: int64, what `same_walk` makes of the walk and `number` of the sentence.
+    kind: int64 index into KINDS, -1 for no walk.  made: int64, the update at which it was.
+    confidence: float32, the goal generator's log-likelihood of the sentence, a word (nats).  weight: float32, how much it counts among its kind.
+    path: int64, the `same_walk` of the walk.
     """
     kind: Tensor
     made: Tensor
-    log_pi: Tensor
     confidence: Tensor
-    reward: Tensor
     weight: Tensor
     path: Tensor
-    said: Tensor
 
-def provenance(batch: Batch, kind: int, made: int, *, log_pi: Tensor | float = 0., confidence: Tensor | float = 0., reward: Tensor | float = 0.,
-               weight: Tensor | float = 1.) -> Provenance:
+def provenance(batch: Batch, kind: int, made: int, *, confidence: Tensor | float = 0., weight: Tensor | float = 1.) -> Provenance:
     "The `Provenance` of the walks of `batch`; numbers hold for all of them."
     whole, real = (lambda x, kind=kind: torch.full((len(batch.target),), x, dtype=kind) for kind in (torch.int64, torch.float32))
-    return Provenance(whole(kind), whole(made), *(x.float().cpu() if isinstance(x, Tensor) else real(x) for x in (log_pi, confidence, reward, weight)),
-                      same_walk(batch), number(batch.tokens))
+    return Provenance(whole(kind), whole(made), *(x.float().cpu() if isinstance(x, Tensor) else real(x) for x in (confidence, weight)), same_walk(batch))
 
 # %% ../nbs/53_replay.ipynb #c009
 class Replay:
@@ -105,8 +100,6 @@ class AdmissionRule:
     begin: float = 0.1                      # share of training before which none does
     full: float = 0.5                       # share of training from which `most` do; in between their number rises in a line
     most: float = 0.5                       # share of a batch, the surest
-    confidence: float | None = None         # least log-likelihood a word (nats) of the sentence
-    reward: float | None = None             # least mean reward of a step
 
     def __post_init__(self): require(0 <= self.begin <= self.full and 0 < self.most <= 1, f'needs 0 <= begin <= full and 0 < most <= 1, got {self}')
 
@@ -118,12 +111,9 @@ def admit(rule: AdmissionRule, replay: Replay, batch: Batch, of: Provenance, pro
     "(batch,) bool: which of the relabelled walks `batch` may enter `replay`, at `progress` (0 to 1) of training."
     active = batch.target >= 0
     fine = (active & (batch.action == STOP)).any(1) & (active.sum(1) > 1) & torch.isfinite(of.confidence)
-    for least, found in ((rule.confidence, of.confidence), (rule.reward, of.reward)): fine &= found >= (-torch.inf if least is None else least)
     fine &= ~torch.isin(of.path, replay.of.path[replay.of.kind == RELABELLED])
     order = torch.argsort(of.confidence.masked_fill(~fine, -torch.inf), descending=True, stable=True)
-    first = torch.ones_like(fine)
-    first[order] = ~(of.path[order][:, None] == of.path[order]).tril(-1).any(1)             # of equal walks the surest
-    fine &= first
-    rank = torch.empty_like(order)
+    turn, walk, rank = torch.argsort(order), of.path.unique(return_inverse=True)[1], torch.empty_like(order)
+    fine &= turn == turn.new_full((len(fine),), len(fine)).scatter_reduce(0, walk, turn, 'amin')[walk]      # of equal walks the surest
     rank[order] = fine[order].cumsum(0)
     return fine & (rank <= int(share_at(rule, progress) * len(fine)))

@@ -30,8 +30,9 @@ __all__ = ['RIVALS', 'Walked', 'ByHouse', 'RouteIRLConfig', 'others_of', 'Contes
 
 # %% ../nbs/51_route_irl.ipynb #c004
 class ByHouse:
-    "Draws demonstrations of `data`: some of `houses` houses, `each` of a house at most; a house comes as often as it has demonstrations."
+    "Draws demonstrations of `data`: some of `houses` houses, `each` of a house at most; a house comes the more often the more it has."
     def __init__(self, world: World, data: Batch, *, houses: int, each: int, rng: np.random.Generator):
+        require(len(data.tokens) > 0, 'there is no demonstration to learn from')
         self.data, self.houses, self.each, self.rng = data, houses, each, rng
         scan = world.scan[data.viewpoint[:, 0].numpy()]
         self.rows = [np.flatnonzero(scan == s) for s in np.unique(scan)]
@@ -69,11 +70,16 @@ class RouteIRLConfig(DescentConfig):
 # %% ../nbs/51_route_irl.ipynb #c008
 def others_of(world: World, goal: np.ndarray, count: int, *, near: float = 3.0, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     "(pair,) demonstration and (pair,) up to `count` others of its house whose goals lie over `near` metres from its own; goal: (batch,) viewpoint rows."
-    metres = distance_between(world, goal[:, None], goal)
-    lot = np.where(np.isfinite(metres) & (metres > near), rng.random(metres.shape), np.inf)
+    order = np.argsort(world.scan[goal], kind='stable')
+    here = world.scan[goal][order]
+    first, size = np.searchsorted(here, world.scan[goal]), np.bincount(here, minlength=len(world.scans))[world.scan[goal]]
+    rank = np.arange(size.max(initial=0))
+    mate = order[np.minimum(first[:, None] + rank, len(order) - 1)]                     # (batch, most of a house) the demonstrations of the same house
+    metres = distance_between(world, goal[:, None], goal[mate])
+    lot = np.where((rank < size[:, None]) & np.isfinite(metres) & (metres > near), rng.random(metres.shape), np.inf)
     chosen = np.argsort(lot, axis=1)[:, :count]
     route, nth = np.nonzero(np.isfinite(np.take_along_axis(lot, chosen, 1)))
-    return route, chosen[route, nth]
+    return route, mate[route, chosen[route, nth]]
 
 class Contest(NamedTuple):
     """The `routes` that compete in a batch of demonstrations, by node.
@@ -149,7 +155,6 @@ class RouteIRL:
     """
     def __init__(self, reward: RouteReward, env: Environment, data: Batch, config: RouteIRLConfig, *, kind: np.ndarray | None = None,
                  policy: Policy | None = None, horizon: int = 10, rng: np.random.Generator, generator: torch.Generator | None = None):
-        require(len(data.tokens) > 0, 'there is no demonstration to learn from')
         require(policy is None or generator is not None, 'a policy that is sampled needs a generator')
         self.reward, self.env, self.config, self.policy, self.horizon, self.rng, self.generator = reward, env, config, policy, horizon, rng, generator
         self.kind = np.zeros(len(data.tokens), np.int64) if kind is None else kind

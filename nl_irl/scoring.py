@@ -16,7 +16,7 @@ import pandas as pd
 from .files import brief, is_number, read_json, write_bytes
 from .metrics import METRICS, pad, scores, without_repeats
 from .types import Episode, require
-from .worlds.tables import World, distance_between
+from .worlds.tables import World, distance_between, slots
 
 # %% auto #0
 __all__ = ['Paths', 'check_path', 'path_rows', 'score_rows', 'score_paths', 'summary', 'interval', 'viewpoints_of',
@@ -38,7 +38,7 @@ def path_rows(world: World, episodes: Sequence[Episode], paths: Paths, where: st
     require(len(episodes) == len(paths), f'{where}: {len(paths)} paths for {len(episodes)} episodes; give one an episode, in their order')
     for episode, path in zip(episodes, paths): check_path(world, episode, path, where)
     rows, length = without_repeats(*pad([world.rows(path) for path in paths]))
-    edge = (world.neighbor[rows[:, :-1]] == rows[:, 1:, None]).any(2) | (np.arange(1, rows.shape[1]) >= length[:, None])
+    edge = slots(world, rows)[1] | (np.arange(1, rows.shape[1]) >= length[:, None])
     if not edge.all():
         at, move = np.argwhere(~edge)[0]
         a, b = (world.ids[i] for i in rows[at, move:move + 2])
@@ -51,7 +51,7 @@ def score_rows(world: World, episodes: Sequence[Episode], rows: np.ndarray, leng
     rows, length = without_repeats(rows, length)
     withheld = [e.task.id for e in episodes if not e.path]
     require(not withheld, f'{len(withheld)} of {len(episodes)} episodes withhold their answer, such as {withheld[:1]}; only the leaderboard can score them')
-    asked, reference_length = pad([world.rows((*e.path[:-1], e.goal)) for e in episodes])
+    asked, reference_length = pad([world.rows(e.path) for e in episodes])
     found = scores(distance_between(world, rows[:, :, None], asked[:, None]), distance_between(world, rows[:, :-1], rows[:, 1:]), length,
                    distance_between(world, asked[:, :-1], asked[:, 1:]), reference_length)
     about = dict(id=[e.task.id for e in episodes], path_id=[e.path_id for e in episodes], scan=[e.task.scan for e in episodes])
@@ -120,8 +120,7 @@ def read_submission(file: Path | str, world: World, episodes: Sequence[Episode])
 def write_submission(file: Path | str, world: World, episodes: Sequence[Episode], paths: Paths) -> None:
     "Write `paths` in the leaderboard's format, checked as `path_rows` does and without repeats; headings and elevations are those of the moves."
     rows, length = path_rows(world, episodes, paths)
-    slot = (world.neighbor[rows[:, :-1]] == rows[:, 1:, None]).argmax(2)
-    angle = world.edge[rows[:, :-1], slot, :2].astype(float).round(6)
+    angle = world.edge[rows[:, :-1], slots(world, rows)[0], :2].astype(float).round(6)
     start = np.array([[e.task.heading, 0.0] for e in episodes]).reshape(-1, 1, 2)
     angle = np.concatenate([start, angle], 1).tolist()
     trajectory = lambda k: [[world.ids[i], *a] for i, a in zip(rows[k, :length[k]], angle[k])]

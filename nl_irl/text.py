@@ -71,5 +71,5 @@ def build_vocabulary(texts: Iterable[str], minimum: int = 1) -> Vocabulary:
 
 # %% ../nbs/10_text.ipynb #c010
 class TextEncoder(Protocol):
-    "texts -> (text, length) int64 word numbers, 0 for padding; or (text, length, width) float word vectors, all zero for padding."
+    "texts -> (text, length) int64 word numbers, 0 for padding; or (text, length, width) float word vectors, all zero for padding. No text may be all padding."
     def encode(self, texts: Sequence[str], length: int | None = None) -> np.ndarray: ...

@@ -100,7 +100,7 @@ def load_snapshot(folder: Path, stage: str) -> dict[str, Any]:
     "The snapshot of `stage` in the run folder `folder`: learner, random, progress and metrics; a `ValueError` names a file that is broken."
     try:
         tensors, _ = load_tensors(folder/'snapshots', stage)
-        content = unpack(json.loads(bytes(tensors['layout'].tolist())), tensors)
+        content = unpack(json.loads(tensors['layout'].numpy().tobytes()), tensors)
         return content | {'progress': Progress(**content['progress'])}
     except (KeyError, TypeError) as error: raise ValueError(f'{folder}/snapshots/{stage}.json: of another version ({error})') from None
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +24,12 @@ from ..types import Level, require
 from ..worlds.tables import HEADINGS
 
 # %% auto #0
-__all__ = ['PARTS', 'FACTS', 'WAVES', 'LEVELS', 'CALLED', 'Things', 'go_with', 'is_part', 'things_at', 'things_of', 'Way',
-           'relative', 'way_of', 'GeneratorConfig', 'Scene', 'read_in', 'Watcher', 'places_along', 'locate', 'Listed',
-           'places_of', 'metres_to', 'from_end', 'list_things', 'lay', 'beside', 'Viewer', 'look_for', 'Gaussian',
-           'divergence', 'gaussian', 'Reader', 'kept', 'Reminder', 'fading', 'along', 'drawn_to', 'labels_in', 'Memory',
-           'Teller', 'GoalGenerator', 'tells', 'remind', 'marked', 'followed', 'log_likelihood']
+__all__ = ['PARTS', 'FOUND', 'FACTS', 'WAVES', 'LEVELS', 'CALLED', 'Things', 'go_with', 'is_part', 'things_at', 'things_of',
+           'find_things', 'Way', 'relative', 'way_of', 'GeneratorConfig', 'Scene', 'read_in', 'Watcher', 'places_along',
+           'locate', 'Listed', 'places_of', 'metres_to', 'from_end', 'list_things', 'lay', 'beside', 'Viewer',
+           'look_for', 'Gaussian', 'divergence', 'gaussian', 'Reader', 'kept', 'Reminder', 'fading', 'along',
+           'drawn_to', 'labels_in', 'Memory', 'Teller', 'GoalGenerator', 'tells', 'remind', 'marked', 'followed',
+           'log_likelihood']
 
 # %% ../../nbs/45_generator.ipynb #c004
 PARTS = 3
@@ -81,8 +82,16 @@ def things_at(env: Environment, place: slice, count: int, common: Tensor) -> lis
     there = score > 0
     return [name.gather(1, best) * there, part * there[..., None], share * there[..., None], gaze * there[..., None]]
 
-@lru_cache(maxsize=4)
+FOUND: WeakKeyDictionary[Environment, dict[int, Things]] = WeakKeyDictionary()                     # as long as the environment lives
+
 def things_of(env: Environment, count: int) -> Things:
+    "Up to `count` things for each viewpoint of `env`, found once."
+    kept = FOUND.setdefault(env, {})
+    if count not in kept: kept[count] = find_things(env, count)
+    return kept[count]
+
+@torch.no_grad()
+def find_things(env: Environment, count: int) -> Things:
     "Up to `count` things for each viewpoint of `env`."
     label, weight, names = env.label.long().flatten(1), env.weight.float().flatten(1), len(env.world.labels)
     blank = weight.new_zeros(len(label), max(names, PARTS))

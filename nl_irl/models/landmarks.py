@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..batches import is_word
 from ..environment import Environment, rows
 from ..types import require
 from ..worlds.tables import World, distance_between
@@ -38,7 +39,7 @@ class Landmarks(nn.Module):
 
     def ending(self, tokens: Tensor) -> Tensor:
         "tokens (batch, word) int64 or (batch, word, vectors) -> (batch, width), the sum of its last words."
-        known = tokens.ne(0) if tokens.dim() == 2 else tokens.ne(0).any(-1)
+        known = is_word(tokens)
         back = (known.sum(1, keepdim=True) - 1 - torch.arange(known.shape[1], device=known.device)).clamp(0, len(self.recency) - 1)
         words = F.dropout(self.word(tokens), self.hide, self.training)
         return ((torch.sigmoid(self.recency[back]) * known)[:, None] @ words)[:, 0]
@@ -86,7 +87,7 @@ class LandmarkLearner:
     tokens: (demonstration, word) int64 or (demonstration, word, vectors).  goal: (demonstration,) viewpoint rows.
     """
     def __init__(self, landmarks: Landmarks, env: Environment, tokens: Tensor, goal: np.ndarray, config: LandmarkConfig, *, rng: np.random.Generator):
-        require(len(tokens) == len(goal), f'{len(tokens)} sentences for {len(goal)} goals')
+        require(0 < len(tokens) == len(goal), f'{len(tokens)} sentences for {len(goal)} goals; needs one each, and some')
         self.landmarks, self.env, self.tokens, self.goal, self.config, self.rng, self.updates = landmarks, env, tokens, goal, config, rng, 0
         landmarks.hide = config.hide
         self.optimizer = torch.optim.AdamW(landmarks.parameters(), lr=config.rate, weight_decay=config.decay)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..batches import is_word
 from ..environment import Observation
 from .landmarks import Landmarks
 from ..types import require
@@ -70,7 +71,7 @@ class Listener(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, tokens: Tensor, marks: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        known = tokens.ne(0) if tokens.dim() == 2 else tokens.ne(0).any(-1)
+        known = is_word(tokens)
         embedding = self.dropout(self.word(tokens))
         x = embedding if marks is None else torch.cat([embedding, self.dropout(marks)], -1)
         if x.device.type != 'cpu' or not known.numel(): return self.dropout(self.read(x, known)), embedding, known

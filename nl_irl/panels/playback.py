@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..asking import Worth, agreed_route, rewards_along, worth_of
+from ..batches import demonstrate
 from ..benchmarks import Benchmark, load_rooms
 from ..files import read_json, write_json
 from ..learned import Learned, open_run, world_of
@@ -27,10 +28,10 @@ from ..scoring import read_records, score_rows
 from ..metrics import pad
 from ..text import WORD, tokenize
 from ..types import Episode, Task, Trajectory, require
-from ..worlds.tables import World, distance_between, headings_along
+from ..worlds.tables import World, distance_between, headings_along, slots
 
 # %% auto #0
-__all__ = ['AGENTS', 'SCORES', 'COLUMNS', 'Key', 'rounded', 'shown_walk', 'moves_of', 'shown_words', 'Source', 'scored', 'of_run',
+__all__ = ['AGENTS', 'SCORES', 'COLUMNS', 'Key', 'rounded', 'shown_walk', 'steps_of', 'shown_words', 'Source', 'scored', 'of_run',
            'of_submission', 'of_trajectories', 'sources', 'Filter', 'disagreement', 'Notes', 'Playback', 'select',
            'about', 'curves', 'recorded', 'chosen_by', 'planned', 'shown']
 
@@ -53,10 +54,9 @@ def shown_walk(world: World, name: str, color: str, path: np.ndarray, heading: S
                 probability=None if probability is None else rounded(probability), attention=None if attention is None else rounded(attention),
                 traces={k: rounded(v) for k, v in (traces or {}).items()})
 
-def moves_of(world: World, path: np.ndarray, heading: float) -> tuple[np.ndarray, list[int]]:
+def steps_of(world: World, path: np.ndarray, heading: float) -> tuple[np.ndarray, np.ndarray]:
     "Headings along `path`, walked from `heading`, and the actions, STOP at the end."
-    slots = (world.neighbor[path[:-1]] == path[1:, None]).argmax(1) if len(path) > 1 else np.zeros(0, int)
-    return headings_along(world, path, heading), [*(slots + 1).tolist(), 0]
+    return headings_along(world, path, heading), demonstrate(world, path)
 
 def shown_words(text: str, known: Any = None) -> list[list[Any]]:
     "Pieces of `text`, one a token, each with whether a vocabulary (word -> number) has it; what stands between tokens belongs to the one before."
@@ -87,7 +87,7 @@ def scored(bench: Benchmark, table: pd.DataFrame) -> pd.DataFrame:
     found = [known.get(key) for key in zip(table.split, table.id, table.scan)]
     length, rows = [len(ids) for ids in table.viewpoints], bench.world.rows([v for ids in table.viewpoints for v in ids])
     walk, paths = np.repeat(np.arange(len(table)), length), np.split(rows, np.cumsum(length)[:-1])[:len(table)]
-    wall = (walk[1:] == walk[:-1]) & ~(bench.world.neighbor[rows[:-1]] == rows[1:, None]).any(1)
+    wall = (walk[1:] == walk[:-1]) & ~slots(bench.world, rows)[1]
     for k in walk[1:][wall][:1]:
         try: headings_along(bench.world, paths[k], 0.)
         except ValueError as error: raise ValueError(f'{table.split.iloc[k]}/{table.id.iloc[k]}: {error}') from None
@@ -268,7 +268,7 @@ def recorded(playback: Playback, row: pd.Series, color: str, worth: Worth | None
     source, world = playback.sources[row.source], playback.bench.world
     path = world.rows(row.viewpoints)
     kept = {} if source.large is None else {c: source.large[c][int(row.row)].as_py() for c in source.large.column_names if c not in COLUMNS}
-    heading, action = moves_of(world, path, task.heading)
+    heading, action = steps_of(world, path, task.heading)
     traces = curves(world, source, task, goal, path, worth) | ({'entropy (nats)': kept['entropy']} if 'entropy' in kept else {})
     return shown_walk(world, row.agent, color, path, kept.get('headings', heading), kept.get('actions', action), probability=kept.get('probabilities'),
                       attention=kept.get('attention'), traces=traces, scores=about(row))
@@ -282,7 +282,7 @@ def chosen_by(source: Source, worth: Worth, text: str) -> dict[str, np.ndarray]:
 def planned(playback: Playback, source: Source, name: str, path: np.ndarray, color: str, worth: Worth, task: Task, episode: Episode | None) -> dict[str, Any]:
     "What the stage draws of the route along viewpoint rows `path` that was chosen on the known map, its moves with their probabilities under exp reward."
     world = playback.bench.world
-    heading, action = moves_of(world, path, task.heading)
+    heading, action = steps_of(world, path, task.heading)
     name = name if len(playback.sources) == 1 else f'{source.name}, {name}'
     scores = about(score_rows(world, [episode], *pad([path])).iloc[0]) if episode and episode.path else ''
     return shown_walk(world, name, color, path, heading, action, probability=[worth.shares(p) for p in path], scores=scores,
@@ -299,7 +299,7 @@ def shown(playback: Playback, key: Key) -> dict[str, Any]:
     walks = [recorded(playback, row, next(color), worths[row.source], task, goal) for _, row in rows.iterrows()]
     routes = [(s, w, chosen_by(s, w, task.text)) for s, w in zip(playback.sources, worths) if w and playback.planned]
     walks += [planned(playback, s, name, path, next(color), w, task, episode) for s, w, chosen in routes for name, path in chosen.items()]
-    learned, first = next((s.learned for s in playback.sources if s.learned), None), world.scan_start[world.scans.index(task.scan)]
+    learned, first = next((s.learned for s in playback.sources if s.learned), None), world.rows_in(task.scan)[0]
     return dict(title=f'{key[0]}, {key[1]}, {task.scan}' + (f', {episode.level}' if episode else ''), scan=task.scan,
                 words=shown_words(task.text, learned and learned.vocabulary.index), start=int(world.index[task.start] - first), heading=float(task.heading),
                 demonstration=(world.rows(episode.path) - first).tolist() if episode else [], walks=walks,

@@ -30,10 +30,12 @@ class Panel(widgets.VBox):
     def __init__(self, *what: Any, **how: Any):
         super().__init__()
         self.message = ''
-        gc.freeze()                                     # much is made, and stays: what is there already is not searched for garbage meanwhile, again and again
+        collects = gc.isenabled()
+        gc.disable()                                    # much is made, and stays: it is not searched for garbage meanwhile, again and again
         try: self.build(*what, **how)
         except (ValueError, OSError) as error: self.refuse(error)
-        finally: gc.unfreeze()
+        finally:
+            if collects: gc.enable()
 
     def refuse(self, error: Exception) -> None:
         "Show what is wrong in place of the panel."

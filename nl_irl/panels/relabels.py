@@ -20,7 +20,7 @@ from ..faithfulness import checked
 from ..files import read_json, write_json
 from ..learned import Learned, open_run
 from ..models.generator import GoalGenerator, marked
-from .playback import AGENTS, moves_of, shown_walk, shown_words
+from .playback import AGENTS, steps_of, shown_walk, shown_words
 from .player import CHART, ROW, Panel, button, choice
 from .scenes import scene_in, telling_labels
 from .stage import Stage
@@ -180,7 +180,7 @@ def walked(relabels: Relabels, walk: int) -> dict[str, Any]:
     first = int(world.scan_start[world.scan[path[0]]])
     return dict(title=f'Asked: {episode.task.id}, {episode.task.scan}', scan=episode.task.scan, start=int(path[0]) - first, heading=float(episode.task.heading),
                 words=shown_words(episode.task.text, relabels.found.vocabulary.index), demonstration=(world.rows(episode.path) - first).tolist(),
-                walks=[shown_walk(world, 'no map: policy', AGENTS[0], path, *moves_of(world, path, episode.task.heading))])
+                walks=[shown_walk(world, 'no map: policy', AGENTS[0], path, *steps_of(world, path, episode.task.heading))])
 
 # %% ../../nbs/96_relabels.ipynb #n013
 def colours(relabels: Relabels, by: str) -> list[Any]:
@@ -192,7 +192,7 @@ def colours(relabels: Relabels, by: str) -> list[Any]:
         return [round(float(np.degrees(((a + np.pi) % (2 * np.pi) - np.pi).sum()))) for a in along]
     names: dict[str, list[str]] = {}
     for scan in {e.task.scan for e in relabels.episodes}:
-        house, rows = found.bench.houses.get(scan), np.flatnonzero(world.scan == world.scans.index(scan))
+        house, rows = found.bench.houses.get(scan), world.rows_in(scan)
         names[scan] = [house.rooms[r].kind for r in house.room] if house else telling_labels(world, rows)
     return [names[e.task.scan][p[-1] - world.scan_start[world.scan[p[-1]]]] for p, e in zip(relabels.paths, relabels.episodes)]
 

@@ -18,7 +18,7 @@ from torch import nn
 from ..asking import Worth, rewards_along, told_of, worth_of
 from ..learned import Learned, appraised, open_run
 from ..models.reward import RouteReward
-from .playback import AGENTS, moves_of, rounded, shown_walk, shown_words
+from .playback import AGENTS, steps_of, rounded, shown_walk, shown_words
 from .player import CHART, GRID, ROW, Panel, button, choice
 from .scenes import scene_in
 from .stage import Stage
@@ -96,8 +96,8 @@ def rewarded(found: Learned, split: str, episode: Episode, reward: nn.Module) ->
     "The `episode` as the stage draws it, a walk for each of its pairs under `reward`; and the pairs with their colours and rewards at the end."
     world, task, pairs = found.bench.world, episode.task, pairs_of(found, episode, found.answered(split))
     along = [rewards_along(found, p.path, p.heading, p.text, rewarded=reward) for p in pairs]
-    walks = [shown_walk(world, p.source, color, p.path, *moves_of(world, p.path, p.heading), traces={'reward': r}) for p, r, color in zip(pairs, along, AGENTS)]
-    first = int(world.scan_start[world.scans.index(task.scan)])
+    walks = [shown_walk(world, p.source, color, p.path, *steps_of(world, p.path, p.heading), traces={'reward': r}) for p, r, color in zip(pairs, along, AGENTS)]
+    first = int(world.rows_in(task.scan)[0])
     shown = dict(title=f'{split}, {task.id}, {task.scan}', scan=task.scan, walks=walks, words=shown_words(task.text, found.vocabulary.index),
                  start=int(world.index[task.start]) - first, heading=float(task.heading), demonstration=(world.rows(episode.path) - first).tolist())
     return shown, [(p, color, float(r[-1])) for p, r, color in zip(pairs, along, AGENTS)]
@@ -192,6 +192,7 @@ class RewardExplorer(Panel):
     def build(self, run: Run | Path | str | Learned, *, data: Path | str | None = None, split: str = '', episode: str = '') -> None:
         self.found = run if isinstance(run, Learned) else open_run(run if isinstance(run, Run) else Run.open(run), data)
         self.found.network('reward')
+        self.earlier: dict[str, nn.Module] = {}             # rewards of before the end that were looked at
         self.picker, self.stage, self.pairs, self.measurement = Picker(self.found, split, episode), Stage(), widgets.HTML(), Measurement(self.found)
         self.text = widgets.Text(placeholder='the sentence, or any other', layout=widgets.Layout(flex='1 1 420px'))
         self.heat = widgets.ToggleButtons(options=HEATS, description='Colours', style={'button_width': '72px'})
@@ -206,7 +207,9 @@ class RewardExplorer(Panel):
     @property
     def reward(self) -> nn.Module:
         "The reward at the chosen point of training."
-        return reward_at(self.found, self.when.value) if self.when.value else self.found.network('reward')
+        name = self.when.value
+        if name and name not in self.earlier: self.earlier[name] = reward_at(self.found, name)
+        return self.earlier[name] if name else self.found.network('reward')
 
     def begin(self) -> None:
         "Show the chosen episode, with its own sentence in the box."

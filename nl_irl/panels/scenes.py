@@ -14,7 +14,6 @@ import numpy as np
 from ..benchmarks import Benchmark
 from ..learned import Learned
 from ..plots.maps import PAINTS, TINTS, treads
-from ..types import require
 from ..worlds.floorplans import STAIRS
 from ..worlds.furniture import CATALOGUE
 from ..worlds.house import House
@@ -82,8 +81,7 @@ def scene_of(world: World, scan: str, house: House | None = None, *, far: bool =
     near: what a place is called.  places: what is written on the map.
     A `ValueError` names an unknown scan.
     """
-    require(scan in world.scans, f'world {world.name} has no house {scan!r}; it has {", ".join(world.scans[:5])} ...')
-    rows = np.flatnonzero(world.scan == world.scans.index(scan))
+    rows = world.rows_in(scan)
     tables = [(world.view_label, world.view_weight)] + [(world.far_label, world.far_weight)] * (far and world.far_label is not None)
     label, weight = (np.concatenate([table[rows] for table in each], -1) for each in zip(*tables))
     views = [seen_from(world.labels, *each) for each in zip(label, weight.astype(float))]
@@ -104,7 +102,7 @@ def scene_of(world: World, scan: str, house: House | None = None, *, far: bool =
 
 def pictures(bench: Benchmark, scan: str, at: Iterable[int]) -> dict[str, str]:
     "What the cameras showed at viewpoints `at` of `scan`, as data URIs of its strips by number; nothing where the world was not photographed."
-    first = bench.world.scan_start[bench.world.scans.index(scan)]
+    first = bench.world.rows_in(scan)[0]
     strips = {str(k): bench.scenes.strip(bench.world.ids[first + k]) for k in sorted(set(at))} if bench.scenes else {}
     return {k: 'data:image/jpeg;base64,' + base64.b64encode(strip).decode() for k, strip in strips.items() if strip}
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..asking import Answer, ask, rewards_along
 from ..learned import Learned, open_run
-from .playback import AGENTS, moves_of, shown_walk, shown_words
+from .playback import AGENTS, steps_of, shown_walk, shown_words
 from .player import ROW, Panel, choice
 from .rewards import HEATS, heat_of
 from .scenes import pictures, scene_in
@@ -39,14 +39,14 @@ class Conversation:
         told = [e for split in ('val_unseen', 'dev_unseen', 'train') for e in found.bench.splits.get(split, ())]
         row = int(self.world.rows([start])[0]) if start else None
         scan = scan or (told[0].task.scan if row is None else self.world.scans[self.world.scan[row]])
-        require(scan in self.world.scans, f'world {self.world.name} has no house {scan!r}; it has {", ".join(self.world.scans[:3])} ... {self.world.scans[-1]}')
+        first = self.first_of(scan)
         asked = next((e.task for e in told if e.task.scan == scan), told[0].task)
         if row is None and asked.scan == scan: row, heading = self.world.index[asked.start], asked.heading if heading is None else heading
-        self.scan, self.start, self.heading, self.text = scan, self.first_of(scan) if row is None else row, heading or 0., text or asked.text
+        self.scan, self.start, self.heading, self.text = scan, first if row is None else row, heading or 0., text or asked.text
         self.there: int | None = None
         self.answer: Answer | None = None
 
-    def first_of(self, scan: str) -> int: return int(self.world.scan_start[self.world.scans.index(scan)])
+    def first_of(self, scan: str) -> int: return int(self.world.rows_in(scan)[0])
 
     @property
     def first(self) -> int: return self.first_of(self.scan)
@@ -81,7 +81,7 @@ def walks_of(talk: Conversation) -> list[dict[str, Any]]:
                                 probability=walk.probability[0, :n].numpy(), attention=walk.attention[0, :n].numpy(), traces=curve(path)))
     routes = {name: path for name, path in answer.routes.items() if name.startswith('known map')} | ({'yours': talk.yours} if talk.there is not None else {})
     for (name, path), color in zip(routes.items(), AGENTS[1:]):
-        heading, action = moves_of(world, path, task.heading)
+        heading, action = steps_of(world, path, task.heading)
         odds = [answer.worth.shares(p) for p in path] if answer.worth else None
         shown.append(shown_walk(world, name, color, path, heading, action, probability=odds, traces=curve(path)))
     return shown

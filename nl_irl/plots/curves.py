@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from ..files import atomic
+
 COLORS = ('#3b6fb6', '#d1603d', '#4f9d69', '#8e6bb0', '#b8923a', '#5b6770')      # told apart in print and by colour-blind readers
 INK, QUIET = '#22272e', '#8a939e'
 
@@ -31,11 +33,10 @@ __all__ = ['COLORS', 'INK', 'QUIET', 'tidy', 'save_figure', 'learning_curve', 'i
 # %% ../../nbs/71_curves.ipynb #c004
 def save_figure(figure: Figure, folder: Path | str, name: str) -> Path:
     "Write `figure` as `folder`/name.png (160 dpi) and name.pdf, without dates or versions; the path of the PNG."
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder/f'{name}.pdf', bbox_inches='tight', metadata={'CreationDate': None, 'Creator': None, 'Producer': None})
-    figure.savefig(folder/f'{name}.png', bbox_inches='tight', dpi=160, metadata={'Software': None})
-    return folder/f'{name}.png'
+    nameless = {'pdf': {'CreationDate': None, 'Creator': None, 'Producer': None}, 'png': {'Software': None}}
+    for kind, metadata in nameless.items():
+        with atomic(Path(folder)/f'{name}.{kind}') as temporary: figure.savefig(temporary, format=kind, bbox_inches='tight', dpi=160, metadata=metadata)
+    return Path(folder)/f'{name}.png'
 
 # %% ../../nbs/71_curves.ipynb #c006
 def learning_curve(metrics: pd.DataFrame, ax: Axes, columns: Sequence[str], *, rates: bool = False, labels: Sequence[str] = ()) -> Axes:

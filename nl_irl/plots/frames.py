@@ -90,7 +90,7 @@ def draw_step(world: World, scene: Mapping[str, Any], episode: Mapping[str, Any]
     scene, episode: as the panels show them (`nl_irl.panels`).  house: the plan, where there is one.  width: inches.
     """
     floors, walk = 1 if house is None else max(r.floor for r in house.rooms) + 1, episode['walks'][0]
-    first = world.scan_start[world.scans.index(scene['name'])]
+    first = world.rows_in(scene['name'])[0]
     figure = plt.figure(figsize=(width, .5 * width), layout='constrained')
     left, right = figure.subfigures(1, 2, width_ratios=(1.25, 1))
     axes = np.ravel(left.subplots(1, floors))

@@ -15,7 +15,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from .maps import INK, draw_house, draw_route
-from ..types import Episode, require
+from ..types import Episode
 from ..worlds.house import House
 from ..worlds.tables import World
 
@@ -27,8 +27,7 @@ __all__ = ['DEMONSTRATION', 'AGENT', 'draw_graph', 'draw_episode']
 # %% ../../nbs/74_routes.ipynb #c004
 def draw_graph(world: World, scan: str, ax: Axes) -> Axes:
     "Draw viewpoints and moves of `scan` from above, all floors in one axis, the lower ones darker."
-    require(scan in world.scans, f'world {world.name} has no scan {scan!r}')
-    rows = np.flatnonzero(world.scan == world.scans.index(scan))
+    rows = world.rows_in(scan)
     near = world.neighbor[rows]
     pairs = np.stack([np.repeat(rows, near.shape[1]), near.ravel()], 1)
     pairs = pairs[pairs[:, 0] < pairs[:, 1]]                                     # leaves out padding too: it is -1
@@ -41,7 +40,7 @@ def draw_graph(world: World, scan: str, ax: Axes) -> Axes:
 def draw_episode(world: World, episode: Episode, routes: Mapping[str, np.ndarray], *, house: House | None = None, width: float = 7.0) -> Figure:
     "The instruction over a map of `house` (or of the graph) with the demonstration and `routes`: name -> viewpoint rows; `width` in inches."
     floors = 1 if house is None else max(r.floor for r in house.rooms) + 1
-    east, north, _ = np.ptp(world.position[world.scan == world.scans.index(episode.task.scan)], axis=0) + 2
+    east, north, _ = np.ptp(world.position[world.rows_in(episode.task.scan)], axis=0) + 2
     figure, axes = plt.subplots(1, floors, figsize=(width, min(max(north / east, .3), 1.2) * width / floors + 1), squeeze=False, layout='constrained')
     axes = list(axes[0])
     if house is None: draw_graph(world, episode.task.scan, axes[0])

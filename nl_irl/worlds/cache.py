@@ -5,18 +5,21 @@
 # %% ../../nbs/25_cache.ipynb #n000
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import resources
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import scipy
 from platformdirs import user_cache_path
 from tqdm.auto import tqdm
 
@@ -27,11 +30,21 @@ from .houses import PRESETS, HouseData, houses, routes_wanted
 from .tables import World, episodes_of, join_worlds
 
 # %% auto #0
-__all__ = ['Kept', 'GEOMETRY', 'SHARD', 'save_folder', 'save_world', 'open_world', 'cache_folder', 'cached', 'cached_world',
-           'house_facts', 'house_of', 'save_houses', 'open_houses', 'houses_name', 'cached_part', 'keep_parts',
-           'cached_houses']
+__all__ = ['Kept', 'GEOMETRY', 'SHARD', 'locked', 'save_folder', 'save_world', 'open_world', 'cache_folder', 'cached',
+           'cached_world', 'house_facts', 'house_of', 'save_houses', 'open_houses', 'houses_name', 'cached_part',
+           'keep_parts', 'cached_houses']
 
 # %% ../../nbs/25_cache.ipynb #n001
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    "Until the block ends, no other process makes `folder`, and what a killed one left of it is gone."
+    with ExitStack() as stack:
+        with suppress(OSError):                                         # where nothing can be written there is nobody to wait for
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(stack.enter_context(open(folder.with_name(f'.{folder.name}.lock'), 'w')), fcntl.LOCK_EX)
+            for left in folder.parent.glob(f'.{folder.name}.*.tmp'): shutil.rmtree(left, ignore_errors=True)
+        yield
+
 def save_folder(folder: Path | str, write: Callable[[Path], None], **facts: str) -> None:
     "What `write` writes, in `folder`, with `facts` about its making in the manifest; other processes see all of it or nothing."
     folder = Path(folder)
@@ -42,8 +55,7 @@ def save_folder(folder: Path | str, write: Callable[[Path], None], **facts: str)
         write(temporary)
         write_manifest(temporary, **facts)
         shutil.rmtree(folder, ignore_errors=True)
-        try: os.replace(temporary, folder)
-        except OSError: verify(folder)                                  # another process was faster: its world is as good
+        os.replace(temporary, folder)
     finally: shutil.rmtree(temporary, ignore_errors=True)
 
 def save_world(world: World, folder: Path | str, *, beside: Callable[[Path], None] = lambda folder: None, **facts: str) -> None:
@@ -74,20 +86,23 @@ Kept = TypeVar('Kept')
 def cached(name: str, build: Callable[[], Kept], write: Callable[[Kept, Path], None], read: Callable[[Path], Kept]) -> Kept:
     """What `build` makes, from the folder `name` of the cache; it is built, and written there, when it is not there.
 
-    What is damaged is reported and built again; where nothing can be written, it is used as built, with a warning.
+    Of several processes one builds it. What is damaged is reported and built again; where nothing can be written, it is used as built, with a warning.
     """
-    folder = cache_folder()/name
+    folder, damaged = cache_folder()/name, False
     if folder.is_dir():
         try: return read(folder)
         except Exception as error:                                      # whatever is wrong with it, it can be made anew
+            damaged = True
             warnings.warn(f'{error}; the world is being rebuilt', stacklevel=2)
-    made = build()
-    try:
-        write(made, folder)
-        return read(folder)
-    except (OSError, ValueError) as error:
-        warnings.warn(f'{folder}: the world cannot be kept here ({error}), so it is built each time; name another folder with NL_IRL_CACHE', stacklevel=2)
-        return made
+    with locked(folder):
+        if folder.is_dir() and not damaged: return read(folder)         # made while this process waited
+        made = build()
+        try:
+            write(made, folder)
+            return read(folder)
+        except (OSError, ValueError) as error:
+            warnings.warn(f'{folder}: the world cannot be kept here ({error}), so it is built each time; name another folder with NL_IRL_CACHE', stacklevel=2)
+            return made
 
 def cached_world(name: str, build: Callable[[], World]) -> World:
     "The world `name` of the cache, built by `build` when it is not there (`cached`)."
@@ -140,7 +155,7 @@ SHARD = 500                             # houses that are generated, and kept, t
 def houses_name(preset: str, seed: int) -> str:
     "The name in the cache of what this version of the code makes of `preset` and `seed`; ValueError for an unknown preset."
     require(preset in PRESETS, f'preset {preset!r} is unknown; known are {", ".join(PRESETS)}')
-    code = hashlib.sha256(np.__version__.encode())
+    code = hashlib.sha256(f'{np.__version__} {scipy.__version__}'.encode())
     for package in ('nl_irl.worlds', 'nl_irl.language'):
         for file in sorted(resources.files(package).iterdir(), key=lambda f: f.name):
             if file.name.endswith('.py'): code.update(file.read_bytes())

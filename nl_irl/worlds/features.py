@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import binascii
-import fcntl
 import hashlib
 import os
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,9 +19,9 @@ from typing import BinaryIO
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..files import verify, write_manifest
+from ..files import verify
 from ..types import require
-from .cache import cache_folder
+from .cache import cache_folder, locked, save_folder
 from .tables import HEADINGS, ROWS, VIEWS, World
 
 COLUMNS = ('scanId', 'viewpointId', 'image_w', 'image_h', 'vfov', 'features')      # of the TSV, which has no header
@@ -143,21 +142,8 @@ def open_features(folder: Path) -> Features:
     return Features(views, headings, files['views.npy'])
 
 def make_features(world: World, path: Path, folder: Path, width: int) -> None:
-    "Convert `path` into `folder`, whole or not at all, unless another process does; a `ValueError` says what is wrong with the file or the disk."
-    temporary = folder.with_name(f'.{folder.name}.tmp')
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with open(folder.with_name(f'.{folder.name}.lock'), 'w') as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            try: verify(folder); return                                    # made while this process waited
-            except ValueError: shutil.rmtree(folder, ignore_errors=True)
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir()
-            try:
-                convert(world, path, temporary, width)
-                write_manifest(temporary, source=path.name, world=world.name)
-                os.replace(temporary, folder)
-            finally: shutil.rmtree(temporary, ignore_errors=True)
+    "Convert `path` into `folder`, whole or not at all; a `ValueError` says what is wrong with the file or the disk."
+    try: save_folder(folder, lambda temporary: convert(world, path, temporary, width), source=path.name, world=world.name)
     except OSError as error:
         raise ValueError(f'{path}: could not be converted into {folder} ({error.strerror or error}); make room there, '
                          'or name another folder in NL_IRL_CACHE') from None
@@ -182,5 +168,7 @@ def load_features(world: World, path: Path | str, *, width: int = 0) -> Features
     try: return open_features(folder)
     except ValueError as error:
         if folder.is_dir(): warnings.warn(f'{error}; the features are being converted again', stacklevel=2)
-    make_features(world, path, folder, width)
+    with locked(folder):
+        with suppress(ValueError): return open_features(folder)            # made while this process waited
+        make_features(world, path, folder, width)
     return open_features(folder)

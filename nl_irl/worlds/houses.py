@@ -103,7 +103,7 @@ class HouseData:
 
     def fulfils(self, episode: Episode, path: Iterable[str]) -> bool:
         "Whether the walk along `path` (viewpoint ids), from the heading of `episode`, does what its sentence says."
-        first = self.world.scan_start[self.world.scans.index(episode.task.scan)]
+        first = self.world.rows_in(episode.task.scan)[0]
         return fulfils(episode.program, self.grounds[episode.task.scan], self.world.rows(path) - first, episode.task.heading)
 
 # %% ../../nbs/24_houses.ipynb #c009

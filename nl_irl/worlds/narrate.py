@@ -65,7 +65,7 @@ def goal_sentence(world: World, path: Sequence[int], *, rng: np.random.Generator
 
 def narrated(world: World, scan: str, count: int, *, moves: tuple[int, int] = (3, 7), rng: np.random.Generator) -> list[Trajectory]:
     "Up to `count` shortest paths of a scan of `moves` (least, most), no two the same, each with two sentences of the way and one of the goal."
-    rows, found = np.flatnonzero(world.scan == world.scans.index(scan)), {}
+    rows, found = world.rows_in(scan), {}
     if len(rows) < 2: return []
     for _ in range(20 * count):
         start, goal = rng.choice(rows, 2, replace=False)

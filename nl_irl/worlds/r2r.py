@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import scipy
 
 from ..data import data_folder, need
 from ..files import brief, is_number, read_bytes, read_json
@@ -133,9 +134,9 @@ def build_r2r(folder: Path, boxes: bool) -> World:
 # %% ../../nbs/29_r2r.ipynb #c011
 def source_key(folder: Path, boxes: bool) -> str:
     "SHA-256 of all that the tables depend on: graphs and training file by their bytes, box files by name, size and time, and this code."
-    digest = hashlib.sha256(f'{boxes} {DEV_UNSEEN} {DEV_SEEN_SHARE} {TOP} {LEAST_VIEWPOINTS}'.encode())
+    digest = hashlib.sha256(f'{boxes} {np.__version__} {scipy.__version__}'.encode())
     read = sorted((folder/'connectivity').glob('*.json')) + [folder/'r2r'/'R2R_train.json'] * boxes
-    for file in [*read, *(Path(module.__file__) for module in (tables, connectivity, boxes_module))]:
+    for file in [*read, *map(Path, (tables.__file__, connectivity.__file__, boxes_module.__file__, Path(tables.__file__).with_name('r2r.py')))]:
         digest.update(os.fsencode(file.name) + read_bytes(file))
     if boxes:
         for file in sorted(os.scandir(folder/'reverie'/'BBox'), key=lambda f: f.name):

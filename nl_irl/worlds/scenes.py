@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, dijkstra
+from scipy.spatial import cKDTree
 from tqdm.auto import tqdm
 
 from ..data import data_folder
@@ -57,17 +58,18 @@ def thinned(points: np.ndarray, spacing: float) -> np.ndarray:
 
 Straight = Callable[[np.ndarray, np.ndarray], np.ndarray]           # (pair, 3), (pair, 3) -> (pair,) bool, whether one can walk straight, both ways
 
-def reachable(position: np.ndarray, straight: Straight, reach: float) -> np.ndarray:
-    "(n, n) float64: metres between viewpoints that lie within `reach` and that one can walk straight between; inf between others."
-    length = np.linalg.norm(position[:, None] - position, axis=-1)
-    a, b = np.nonzero(np.triu(length < reach, 1))
-    open_ = straight(position[a], position[b])
-    legs = np.full(length.shape, np.inf)
-    legs[a[open_], b[open_]] = legs[b[open_], a[open_]] = length[a[open_], b[open_]]
-    return legs
+def reachable(position: np.ndarray, straight: Straight, reach: float) -> csr_array:
+    "(n, n) float64, sparse: metres between two places that lie apart, less than `reach`, and that one can walk straight between."
+    a, b = cKDTree(position).query_pairs(reach, output_type='ndarray').T
+    metres = np.linalg.norm(position[a] - position[b], axis=-1)
+    kept = (metres > 0) & (metres < reach) & straight(position[a], position[b])
+    legs = csr_array((metres[kept], (a[kept], b[kept])), shape=(len(position),) * 2)
+    return legs + legs.T
 
-def linked(legs: np.ndarray) -> np.ndarray:
+def linked(legs: csr_array) -> np.ndarray:
     "(edge, 2) moves, both directions, of `legs` (n, n): those that no third viewpoint lies on the way of."
+    legs = legs.toarray()
+    legs[legs == 0] = np.inf
     a, b = np.nonzero(np.isfinite(legs))
     between = np.array([np.maximum(legs[i], legs[j]).min() for i, j in zip(a, b)])
     return np.column_stack([a, b])[between > 0.7 * legs[a, b]]
@@ -89,8 +91,8 @@ def pulled(path: np.ndarray, straight: Straight, reach: float) -> np.ndarray:
 def joined(position: np.ndarray, pairs: np.ndarray, between: np.ndarray, straight: Straight, reach: float) -> tuple[np.ndarray, np.ndarray]:
     "`position` and `pairs`, with those places `between` (n, 3) as viewpoints that the shortest ways between parts lead through that were apart."
     every, n = np.concatenate([position, between]), len(position)
+    if parts(pairs, n).max() == 0: return position, pairs
     legs = reachable(every, straight, reach / 2)
-    legs = csr_array(np.where(np.isfinite(legs), legs, 0))
     while len(set(part := parts(pairs, len(position)).tolist())) > 1:
         here = np.flatnonzero(np.array(part[:n]) == min(part[:n], key=part[:n].count))
         metres, before, _ = dijkstra(legs, indices=here, min_only=True, return_predecessors=True)

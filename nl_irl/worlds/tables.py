@@ -21,7 +21,7 @@ VIEWS = HEADINGS * ROWS
 
 # %% auto #0
 __all__ = ['HEADINGS', 'ROWS', 'VIEWS', 'Rows', 'World', 'pad_neighbors', 'edge_geometry', 'geodesics', 'Scan', 'assemble',
-           'join_worlds', 'distance_between', 'next_move', 'shortest_path', 'headings_along', 'view_index',
+           'join_worlds', 'distance_between', 'next_move', 'shortest_path', 'slots', 'headings_along', 'view_index',
            'episodes_of', 'checksum']
 
 # %% ../../nbs/16_tables.ipynb #c003
@@ -53,6 +53,12 @@ class Rows:
         "(n,) rows of viewpoint ids; a `ValueError` names the first that this world does not have."
         try: return np.fromiter((self.index[i] for i in ids), np.int64)
         except KeyError as error: raise ValueError(f'world {self.name} has no viewpoint {error.args[0]!r}') from None
+
+    def rows_in(self, scan: str) -> np.ndarray:
+        "(n,) the rows of a scan, ascending; a `ValueError` names some that this world has, where it does not have it."
+        require(scan in self.scans, f'world {self.name} has no house {scan!r}; it has {", ".join(self.scans[:3])} ... {self.scans[-1]}')
+        k = self.scans.index(scan)
+        return self.scan_start[k] + np.arange(self.scan_size[k])
 
     def viewpoint(self, id: str) -> Viewpoint:
         "The viewpoint named `id`."
@@ -185,14 +191,18 @@ def shortest_path(world: World, start: int, goal: int) -> list[int]:
     return path
 
 # %% ../../nbs/16_tables.ipynb #c013
+def slots(world: World, path: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "By which slot of `neighbor` each move along the rows `path` (..., time) goes, (..., time - 1) int64; and whether there is such a move, bool."
+    hit = world.neighbor[path[..., :-1]] == path[..., 1:, None]
+    return hit.argmax(-1), hit.any(-1)
+
 def headings_along(world: World, path: np.ndarray, heading: float) -> np.ndarray:
     "(time + 1,) the heading at each viewpoint row of `path`: `heading` at the start, then that of the edge just walked; ValueError for a missing edge."
-    hit = world.neighbor[path[:-1]] == path[1:, None]
-    missing = ~hit.any(1)
-    if missing.any():
-        at = int(missing.argmax())
+    slot, there = slots(world, path)
+    if not there.all():
+        at = int(there.argmin())
         raise ValueError(f'{world.ids[path[at]]} has no edge to {world.ids[path[at + 1]]} in world {world.name} (move {at + 1} of {len(path) - 1})')
-    return np.concatenate([[heading], world.edge[path[:-1], hit.argmax(1), 0]])
+    return np.concatenate([[heading], world.edge[path[:-1], slot, 0]])
 
 def view_index(heading: np.ndarray, elevation: np.ndarray | float = 0.0) -> np.ndarray:
     "The view (0 to 35) of a panorama that is nearest to `heading` and `elevation` (radians)."
