@@ -24,21 +24,26 @@ from .types import Episode, require
 from .worlds.tables import World, distance_between
 
 # %% auto #0
-__all__ = ['Truth', 'auc', 'calibration', 'Pairs', 'along', 'demonstrated', 'ends_of', 'other_instructions', 'other_routes',
-           'cut_short', 'gone_on', 'reached', 'rewards_of', 'appraise', 'correlation']
+__all__ = ['Truth', 'auc', 'reliability', 'calibration', 'Pairs', 'along', 'demonstrated', 'ends_of', 'other_instructions',
+           'other_routes', 'cut_short', 'gone_on', 'reached', 'rewards_of', 'appraise', 'correlation']
 
 # %% ../nbs/59_appraisal.ipynb #c004
 def auc(right: np.ndarray, wrong: np.ndarray) -> float:
-    "The share of pairs in which one of `right` (n,) is larger than one of `wrong` (m,), equal ones counted half; nan where there are no pairs."
+    "The share of pairs in which one of `right` (n,) is larger than one of `wrong` (m,), equal ones counted half (Mann and Whitney 1947); nan without pairs."
     if not len(right) or not len(wrong): return float('nan')
     return float(mannwhitneyu(right, wrong).statistic / (len(right) * len(wrong)))
 
-def calibration(logit: np.ndarray, truth: np.ndarray, bins: int = 10) -> dict[str, float]:
-    "Of probabilities sigmoid(logit) (n,) for `truth` (n,) bool: the Brier score, and the expected calibration error over `bins` of equal width."
-    p, truth = 1 / (1 + np.exp(-np.clip(logit, -60, 60))), np.asarray(truth, float)
-    which = np.minimum((p * bins).astype(int), bins - 1)
-    gap = np.abs(np.bincount(which, p - truth, minlength=bins))
-    return {'brier': float(np.mean((p - truth) ** 2)), 'calibration_error': float(gap.sum() / len(p))}
+def reliability(logit: np.ndarray, truth: np.ndarray, bins: int = 10) -> pd.DataFrame:
+    "Of probabilities sigmoid(`logit`), by bins of equal width that hold any: said (their mean), held (the share that was true), number."
+    p = 1 / (1 + np.exp(-np.clip(logit, -60, 60)))
+    return pd.DataFrame({'said': p, 'held': np.asarray(truth, float), 'bin': np.minimum((p * bins).astype(int), bins - 1)}).groupby('bin').agg(
+        said=('said', 'mean'), held=('held', 'mean'), number=('held', 'size'))
+
+def calibration(logit: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    "Of probabilities sigmoid(logit) (n,) for `truth` (n,) bool: the Brier score, and the expected calibration error (Guo et al. 2017)."
+    p, curve = 1 / (1 + np.exp(-np.clip(logit, -60, 60))), reliability(logit, truth)
+    return {'brier': float(np.mean((p - np.asarray(truth, float)) ** 2)),
+            'calibration_error': float((curve.number * (curve.said - curve.held).abs()).sum() / len(p))}
 
 # %% ../nbs/59_appraisal.ipynb #c007
 class Pairs(NamedTuple):

@@ -30,7 +30,7 @@ def matched(one: pd.DataFrame, other: pd.DataFrame, metric: str) -> pd.DataFrame
     return found
 
 def paired(one: pd.DataFrame, other: pd.DataFrame, metric: str = 'SR', *, seed: int = 0) -> dict[str, float]:
-    "By how much `one` is better than `other` in `metric`, and its probability of improvement, each with low and high (95 %), of how many episodes and seeds."
+    "By how much `one` is better than `other` in `metric`, and its probability of improvement (Agarwal et al. 2021), each with its 95 % interval; of how many."
     both = matched(one, other, metric)
     both['difference'] = both.one - both.other
     both['improvement'] = (1 + np.sign(both.difference)) / 2
@@ -47,14 +47,14 @@ def by_house(frame: pd.DataFrame, metric: str = 'SR') -> np.ndarray:
     return found.to_numpy(float)
 
 def interquartile_mean(scores: np.ndarray, *, draws: int = 2000, seed: int = 0) -> tuple[float, float, float]:
-    "The mean of the middle half of scores (seed, house), low and high (95 %)."
+    "The mean of the middle half of scores (seed, house), low and high (95 %), by a bootstrap stratified by house (Agarwal et al. 2021)."
     seeds, houses = scores.shape
     pick = np.random.default_rng(seed).integers(seeds, size=(draws, seeds, houses))
     drawn = trim_mean(np.take_along_axis(scores[None], pick, 1).reshape(draws, -1), .25, axis=1)
     return float(trim_mean(scores, .25, axis=None)), *map(float, np.quantile(drawn, [.025, .975]))
 
 def profile(scores: np.ndarray, above: Sequence[float]) -> np.ndarray:
-    "The share of scores (seed, house) that lie over each threshold `above`."
+    "The share of scores (seed, house) that lie over each threshold `above`: a performance profile (Agarwal et al. 2021)."
     return (scores.reshape(-1, 1) > np.asarray(above)).mean(0)
 
 # %% ../nbs/69_comparison.ipynb #n011

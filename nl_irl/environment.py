@@ -20,7 +20,7 @@ STOP = 0
 
 # %% auto #0
 __all__ = ['STOP', 'pool_rows', 'top_labels', 'in_parts', 'panorama', 'State', 'Observation', 'feature_table', 'Environment',
-           'rows', 'moves', 'beyond', 'observe', 'step']
+           'rows', 'relative', 'moves', 'beyond', 'observe', 'step']
 
 # %% ../nbs/35_environment.ipynb #c004
 def pool_rows(label: np.ndarray, weight: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
@@ -128,13 +128,16 @@ def rows(table: Tensor, index: Tensor) -> Tensor:
     "`table[index]` for an index of any shape; index_select is several times faster than advanced indexing."
     return table.index_select(0, index.reshape(-1)).view(*index.shape, *table.shape[1:])
 
+def relative(bearing: Tensor, heading: Tensor) -> Tensor:
+    "Sine and cosine `bearing` (..., 2), seen from `heading` (...) radians."
+    (s, c), sine, cosine = bearing.unbind(-1), heading.sin(), heading.cos()
+    return torch.stack([s * cosine - c * sine, c * cosine + s * sine], -1)           # sin(a - b), cos(a - b)
+
 def moves(env: Environment, state: State) -> tuple[Tensor, Tensor, Tensor]:
     "The candidate, direction and open fields of an `Observation`: all that geometry tells."
     edge = rows(env.edge, state.viewpoint)
-    sine, cosine = torch.sin(state.heading)[..., None], torch.cos(state.heading)[..., None]
-    s, c = edge[..., 0], edge[..., 1]
-    relative = torch.stack([s * cosine - c * sine, c * cosine + s * sine], -1)       # sin(a - b), cos(a - b)
-    return torch.cat([relative, edge[..., 2:]], -1), rows(env.direction, state.viewpoint), rows(env.open, state.viewpoint)
+    seen = torch.cat([relative(edge[..., :2], state.heading[..., None]), edge[..., 2:]], -1)
+    return seen, rows(env.direction, state.viewpoint), rows(env.open, state.viewpoint)
 
 def beyond(env: Environment, here: Tensor) -> tuple[Tensor, Tensor]:
     "The beyond_label and beyond_weight fields: nothing at all without lookahead, and nothing behind a move that does not exist."

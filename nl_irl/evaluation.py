@@ -42,7 +42,7 @@ def sanity_agents(world: World, splits: Mapping[str, Sequence[Episode]], *, rng:
 
 def judge(policy: Policy, env: Environment, episodes: Sequence[Episode], encoder: TextEncoder, *, agent: str, split: str,
           horizon: int) -> tuple[pd.DataFrame, list[Rollout]]:
-    "Results of `policy` acting greedily, and its rollouts; the policy gets the episodes' tasks and nothing of their answers."
+    "Results of `policy` acting greedily but for what `rollout` takes off for revisits, and its rollouts; it gets the tasks and nothing of the answers."
     done = run_episodes(policy, env, [e.task for e in episodes], encoder, horizon=horizon)
     return results(env.world, episodes, [p for r in done for p in r.paths], agent=agent, split=split), done
 

@@ -63,7 +63,7 @@ def ngrams(words: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
     return Counter(zip(*(words[k:] for k in range(n))))
 
 def bleu(said: Sequence[str], references: Sequence[Sequence[str]], n: int = 4) -> float:
-    "Corpus BLEU of sentences `said`, each with one or more `references`; 0 where no `n`-gram is shared, not a number of nothing said."
+    "Corpus BLEU (Papineni et al. 2002) of sentences `said`, each with `references`, unsmoothed; 0 where no `n`-gram is shared, not a number of nothing said."
     if not said: return math.nan
     hit, total, length, nearest = np.zeros(n), np.zeros(n), 0, 0
     for sentence, others in zip(said, references, strict=True):

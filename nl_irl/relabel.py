@@ -29,10 +29,10 @@ class Manner:
     "How sentences are found."
     search: Literal['greedy', 'sampled', 'beam'] = 'greedy'
     latent: Literal['mean', 'sample', 'posterior'] = 'mean'     # z: the prior's mean, a draw of it, or the posterior's mean under the sentence there is
-    top_p: float = 1.0              # sampled: the share of probability that is kept, likeliest words first
+    top_p: float = 1.0              # sampled: the share of probability that is kept, likeliest words first (Holtzman et al. 2020)
     temperature: float = 1.0        # sampled: below 1 words are likelier than they are
     beams: int = 4                  # beam: beginnings that are kept
-    even: float = 0.7               # beam: 0 likes short sentences, 1 does not mind length
+    even: float = 0.7               # beam: score = log p / words ** even (Wu et al. 2016): 0 likes short sentences, 1 does not mind length
     words: int = 60                 # of a sentence at most
     keep: bool = False              # whether the telling words of the sentence that there is are to be kept
     tries: int = 1                  # sentences of which the one is taken that is likeliest with z at the prior's mean: less varied, and surer to be true

@@ -30,7 +30,7 @@ __all__ = ['soft_values', 'successors', 'expect', 'mean_where', 'bellman', 'Soft
 
 # %% ../nbs/54_soft_control.ipynb #c004
 def soft_values(reward: Tensor, there: Tensor, *, discount: float, alpha: float = 1., tolerance: float = 1e-6, most: int = 10_000) -> tuple[Tensor, Tensor]:
-    """V (state,) and log pi (state, action) of the soft-optimal policy.
+    """V (state,) and log pi (state, action) of the soft-optimal policy, by soft value iteration (Ziebart 2010, sec. 5.2).
 
     reward: (state, action), -inf where an action is not open.  there: (state, action) int64, the state that it leads to; -1 where all ends, which is worth 0.
     ValueError where values do not settle within `most` sweeps, as rewards of cycles may let them grow without end at a `discount` of 1.
@@ -92,7 +92,11 @@ def chase(targets: nn.Module, critics: nn.Module, share: float) -> None:
 
 # %% ../nbs/54_soft_control.ipynb #c014
 class SoftActorCritic:
-    "Improves `policy`, in place, for rewards of steps along whole walks; `warm`: critics start from it."
+    """Improves `policy`, in place, for rewards of steps along whole walks; `warm`: critics start from it.
+
+    Soft actor-critic for discrete actions (Haarnoja et al. 2018; Christodoulou 2019) with the lesser of two target critics. So that these differ, an update
+    weighs each walk for each critic by chance, with torch's global generator.
+    """
     def __init__(self, policy: Policy, config: SoftConfig, *, warm: bool = True):
         self.policy, self.config, self.alpha = policy, config, config.alpha
         self.critics = nn.ModuleList(starting_from(policy, warm) for _ in range(2))

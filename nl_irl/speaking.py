@@ -33,7 +33,7 @@ class SpeakingConfig(DescentConfig):
     batch: int = 64             # demonstrations a step
     kl: float = 0.1             # weight of KL once it is warm
     warm: float = 0.3           # share of the updates over which that weight rises from 0
-    free: float = 0.1           # nats of each dimension of z that cost nothing
+    free: float = 0.1           # nats of each dimension of z that cost nothing: free bits (Kingma et al. 2016)
     hidden: float = 0.15        # share of the words that the decoder does not hear
     look: int = 8               # updates after each of which is looked at how telling words are
     reminded: float = 0.3       # share of the sentences whose telling words the decoder is to keep
@@ -133,7 +133,7 @@ def levels_of(episodes: Sequence[Episode]) -> Tensor:
 
 # %% ../nbs/52_speaking.ipynb #c018
 def by_speaker(goals: GoalGenerator, env: Environment, *, level: Level = 'route', size: int = 256) -> Scorer:
-    "A scorer: log p(sentence | route) in nats with z at the prior's mean, `size` routes at a time; 0 for those that are just `ON_THE_WAY`."
+    "A scorer: log p(sentence | route) (Fried et al. 2018) in nats, z at the prior's mean, `size` routes at a time; 0 for those that are just `ON_THE_WAY`."
     @torch.no_grad()
     def score(tokens: Tensor, routes: Routes) -> Tensor:
         goals.eval()

@@ -16,20 +16,19 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ..batches import Batch
-from ..environment import Environment, rows
+from ..environment import Environment, relative, rows
 from .landmarks import Landmarks
-from .policy import GEOMETRY, Dropout, Eyes, PolicyConfig
+from .policy import GEOMETRY, Dropout, Eyes, PolicyConfig, around, quarters
 from ..text import END, PAD, Vocabulary, tokenize
 from ..types import Level, require
 from ..worlds.tables import HEADINGS
 
 # %% auto #0
 __all__ = ['PARTS', 'FOUND', 'FACTS', 'WAVES', 'LEVELS', 'CALLED', 'Things', 'go_with', 'is_part', 'things_at', 'things_of',
-           'find_things', 'Way', 'relative', 'way_of', 'GeneratorConfig', 'Scene', 'read_in', 'Watcher', 'places_along',
-           'locate', 'Listed', 'places_of', 'metres_to', 'from_end', 'list_things', 'lay', 'beside', 'Viewer',
-           'look_for', 'Gaussian', 'divergence', 'gaussian', 'Reader', 'kept', 'Reminder', 'fading', 'along',
-           'drawn_to', 'labels_in', 'Memory', 'Teller', 'GoalGenerator', 'tells', 'remind', 'marked', 'followed',
-           'log_likelihood']
+           'find_things', 'Way', 'way_of', 'GeneratorConfig', 'Scene', 'read_in', 'Watcher', 'places_along', 'locate',
+           'Listed', 'places_of', 'metres_to', 'from_end', 'list_things', 'lay', 'beside', 'Viewer', 'look_for',
+           'Gaussian', 'divergence', 'gaussian', 'Reader', 'kept', 'Reminder', 'fading', 'along', 'drawn_to',
+           'labels_in', 'Memory', 'Teller', 'GoalGenerator', 'tells', 'remind', 'marked', 'followed', 'log_likelihood']
 
 # %% ../../nbs/45_generator.ipynb #c004
 PARTS = 3
@@ -116,11 +115,6 @@ class Way(NamedTuple):
     came: Tensor
     direction: Tensor
 
-def relative(bearing: Tensor, heading: Tensor) -> Tensor:
-    "Sine and cosine `bearing` (..., 2), seen from `heading` (...) radians."
-    (s, c), sine, cosine = bearing.unbind(-1), heading.sin(), heading.cos()
-    return torch.stack([s * cosine - c * sine, c * cosine + s * sine], -1)
-
 def way_of(env: Environment, batch: Batch) -> Way:
     "The `Way` of `batch`, which lies on the device of `env`."
     on = batch.target >= 0
@@ -181,11 +175,9 @@ class Watcher(nn.Module):
         shown, = self.eyes.look(rows(env.label, place), rows(env.weight, place), self.eyes.label.weight)
         if self.eyes.config.features: shown = shown + self.eyes.project(rows(env.feature, place))
         seen = rows(shown, which)                                                                       # (batch, time, 12, label_width)
-        angle = torch.arange(HEADINGS, device=env.device) * (2 * torch.pi / HEADINGS) - batch.heading[..., None]
-        toward = torch.cos(angle[..., None, :] - torch.arange(4, device=env.device)[:, None] * (torch.pi / 2)).clamp(min=0)
-        around = toward / toward.sum(-1, keepdim=True) @ seen
+        four = around(seen, quarters(batch.heading))
         ahead = seen.gather(2, way.direction[..., None, None].expand(-1, -1, 1, seen.shape[-1]))[:, :, 0] * way.moved[..., None]
-        states, ends = read_in(self.layer, self.dropout(torch.cat([around.flatten(2), ahead, seen.amax(2), way.turn, way.came], -1)), way.on.sum(1))
+        states, ends = read_in(self.layer, self.dropout(torch.cat([four.flatten(2), ahead, seen.amax(2), way.turn, way.came], -1)), way.on.sum(1))
         return self.dropout(states), ends
 
 # %% ../../nbs/45_generator.ipynb #c016

@@ -21,8 +21,8 @@ from ..worlds.tables import HEADINGS
 GEOMETRY = 5                                                    # width of Observation.candidate
 
 # %% auto #0
-__all__ = ['GEOMETRY', 'MATCHES', 'PolicyConfig', 'Dropout', 'Sentence', 'Listener', 'attend', 'Sight', 'Eyes', 'Memory', 'go_on',
-           'Decision', 'Heard', 'Matcher', 'Policy']
+__all__ = ['GEOMETRY', 'MATCHES', 'PolicyConfig', 'Dropout', 'Sentence', 'Listener', 'attend', 'Sight', 'quarters', 'around',
+           'Eyes', 'Memory', 'go_on', 'Decision', 'Heard', 'Matcher', 'Policy']
 
 # %% ../../nbs/40_policy.ipynb #c003
 @dataclass(frozen=True)
@@ -109,6 +109,15 @@ class Sight(NamedTuple):
     beyond_landmark: Tensor
 
 # %% ../../nbs/40_policy.ipynb #c010
+def quarters(heading: Tensor) -> Tensor:
+    "(..., 4, 12) how far each of the twelve headings of a panorama lies ahead, right, behind and left of `heading` (...) radians: cosines, at least 0."
+    angle = torch.arange(HEADINGS, device=heading.device) * (2 * torch.pi / HEADINGS) - heading[..., None]
+    return torch.cos(angle[..., None, :] - torch.arange(4, device=heading.device)[:, None] * (torch.pi / 2)).clamp(min=0)
+
+def around(seen: Tensor, toward: Tensor) -> Tensor:
+    "(..., 12, n) what the headings show -> (..., 4, n), the mean of what lies `toward` (..., 4, 12) each of the `quarters`."
+    return toward / toward.sum(-1, keepdim=True) @ seen
+
 class Eyes(nn.Module):
     "`Observation` and (labels, landmark_width) landmark vectors -> `Sight`."
     def __init__(self, config: PolicyConfig):
@@ -141,11 +150,8 @@ class Eyes(nn.Module):
         require(bool(seen.beyond_label.shape[-1]) == c.lookahead, f'lookahead is {c.lookahead} in the policy and not in the environment: set both alike')
         shown, marks = self.look(seen.label, seen.weight, *tables)
         if c.features: shown = shown + self.project(seen.feature)
-        angle = torch.arange(HEADINGS, device=shown.device) * (2 * torch.pi / HEADINGS) - seen.heading[..., None]
-        quarter = torch.arange(4, device=shown.device)[:, None] * (torch.pi / 2)
-        toward = torch.cos(angle[..., None, :] - quarter).clamp(min=0)
-        around = (toward @ shown / toward.sum(-1, keepdim=True)).flatten(-2)
-        return Sight(shown, marks, toward, around, *self.look(seen.beyond_label, seen.beyond_weight, *tables))
+        toward = quarters(seen.heading)
+        return Sight(shown, marks, toward, around(shown, toward).flatten(-2), *self.look(seen.beyond_label, seen.beyond_weight, *tables))
 
 # %% ../../nbs/40_policy.ipynb #c015
 class Memory(NamedTuple):

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..environment import Environment, rows
+from ..environment import Environment, relative, rows
 from .landmarks import Landmarks
-from .policy import GEOMETRY, Dropout, Eyes, Listener, PolicyConfig, Sentence
+from .policy import GEOMETRY, Dropout, Eyes, Listener, PolicyConfig, Sentence, around, quarters
 from ..routes import Routes, poses
 from ..worlds.tables import HEADINGS
 
 # %% auto #0
-__all__ = ['SIGHTS', 'WAY', 'Matches', 'Tree', 'plant', 'by_level', 'recur', 'best_so_far', 'mean_so_far', 'Steps', 'around',
+__all__ = ['SIGHTS', 'WAY', 'Matches', 'Tree', 'plant', 'by_level', 'recur', 'best_so_far', 'mean_so_far', 'Steps',
            'walk_through', 'Blocks', 'Hearing', 'RouteReward']
 
 # %% ../../nbs/44_reward.ipynb #c004
@@ -93,12 +93,6 @@ class Steps(NamedTuple):
 
 SIGHTS, WAY = 9, 4
 
-def around(seen: Tensor, heading: Tensor) -> Tensor:
-    "(pose, 12, n) what the headings of places show -> (pose, 4, n), what lies ahead, right, behind and left of `heading` (pose,)."
-    angle = torch.arange(HEADINGS, device=seen.device) * (2 * torch.pi / HEADINGS) - heading[:, None]
-    toward = torch.cos(angle[:, None] - torch.arange(4, device=seen.device)[:, None] * (torch.pi / 2)).clamp(min=0)
-    return toward / toward.sum(-1, keepdim=True) @ seen
-
 def walk_through(eyes: Eyes, env: Environment, tree: Tree, table: Tensor) -> Steps:
     "The `Steps` of `tree`, with `table` (label, landmark_width) of landmark vectors; `came` is the move's row as in `Observation.candidate`, 0 at a root."
     c = eyes.config
@@ -106,14 +100,13 @@ def walk_through(eyes: Eyes, env: Environment, tree: Tree, table: Tensor) -> Ste
     shown, marks = eyes.look(rows(env.label, place), rows(env.weight, place), eyes.label.weight, table)     # (place, 12, width) each
     if c.features: shown = shown + eyes.project(rows(env.feature, place))
     moved, edge = (tree.move >= 0)[:, None], tree.viewpoint[tree.before] * env.neighbor.shape[1] + tree.move.clamp(min=0)
-    ahead, facing = where[tree.before] * HEADINGS + rows(env.direction.flatten(), edge), tree.heading[tree.before][:, None]
+    ahead, toward = where[tree.before] * HEADINGS + rows(env.direction.flatten(), edge), quarters(tree.heading)
     def sights(seen: Tensor) -> Tensor:
-        way, quarters = rows(seen.flatten(0, 1), ahead)[:, None], around(seen.index_select(0, where), tree.heading)
-        past = torch.cat([way, quarters.index_select(0, tree.before)], 1) * moved[..., None]
-        return torch.cat([quarters.index_select(0, tree.after), past], 1)
-    sine, cosine, rest = rows(env.edge.flatten(0, 1), edge).split([1, 1, GEOMETRY - 2], -1)
-    s, k = facing.sin(), facing.cos()
-    came = torch.cat([sine * k - cosine * s, cosine * k + sine * s, rest], -1) * moved
+        way, four = rows(seen.flatten(0, 1), ahead)[:, None], around(seen.index_select(0, where), toward)
+        past = torch.cat([way, four.index_select(0, tree.before)], 1) * moved[..., None]
+        return torch.cat([four.index_select(0, tree.after), past], 1)
+    bearing, rest = rows(env.edge.flatten(0, 1), edge).split([2, GEOMETRY - 2], -1)
+    came = torch.cat([relative(bearing, tree.heading[tree.before]), rest], -1) * moved
     return Steps(sights(shown), sights(marks), came)
 
 # %% ../../nbs/44_reward.ipynb #c012

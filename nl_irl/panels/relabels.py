@@ -20,7 +20,7 @@ from ..faithfulness import checked
 from ..files import read_json, write_json
 from ..learned import Learned, open_run
 from ..models.generator import GoalGenerator, marked
-from .playback import AGENTS, steps_of, shown_walk, shown_words
+from .playback import AGENTS, shown_walk, shown_words, steps_of
 from .player import CHART, ROW, Panel, button, choice
 from .scenes import scene_in, telling_labels
 from .stage import Stage

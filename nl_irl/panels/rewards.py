@@ -15,10 +15,11 @@ import pandas as pd
 import torch
 from torch import nn
 
+from ..appraisal import reliability
 from ..asking import Worth, rewards_along, told_of, worth_of
 from ..learned import Learned, appraised, open_run
 from ..models.reward import RouteReward
-from .playback import AGENTS, steps_of, rounded, shown_walk, shown_words
+from .playback import AGENTS, rounded, shown_walk, shown_words, steps_of
 from .player import CHART, GRID, ROW, Panel, button, choice
 from .scenes import scene_in
 from .stage import Stage
@@ -28,8 +29,8 @@ from ..types import Episode, require
 from ..worlds.tables import World, distance_between
 
 # %% auto #0
-__all__ = ['HEATS', 'heat_of', 'Pair', 'other_of', 'pairs_of', 'rewards_through', 'reward_at', 'roc', 'reliability', 'rewarded',
-           'table_of', 'Picker', 'drawn', 'Measurement', 'RewardExplorer']
+__all__ = ['HEATS', 'heat_of', 'Pair', 'other_of', 'pairs_of', 'rewards_through', 'reward_at', 'roc', 'rewarded', 'table_of',
+           'Picker', 'drawn', 'Measurement', 'RewardExplorer']
 
 # %% ../../nbs/94_rewards.ipynb #n004
 HEATS = ('reward', 'value', 'none')
@@ -85,11 +86,7 @@ def roc(right: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     over = lambda x: 1 - np.searchsorted(np.sort(x), cuts, side='left') / max(len(x), 1)
     return over(wrong), over(right)
 
-def reliability(logit: np.ndarray, truth: np.ndarray, bins: int = 8) -> pd.DataFrame:
-    "Of probabilities sigmoid(`logit`), by bins of equal width that hold any: said (their mean), held (the share that was true), number."
-    p = 1 / (1 + np.exp(-np.clip(logit, -60, 60)))
-    return pd.DataFrame({'said': p, 'held': truth, 'bin': np.minimum((p * bins).astype(int), bins - 1)}).groupby('bin').agg(
-        said=('said', 'mean'), held=('held', 'mean'), number=('held', 'size'))
+
 
 # %% ../../nbs/94_rewards.ipynb #n013
 def rewarded(found: Learned, split: str, episode: Episode, reward: nn.Module) -> tuple[dict[str, Any], list[tuple[Pair, str, float]]]:

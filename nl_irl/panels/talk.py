@@ -14,7 +14,7 @@ import numpy as np
 
 from ..asking import Answer, ask, rewards_along
 from ..learned import Learned, open_run
-from .playback import AGENTS, steps_of, shown_walk, shown_words
+from .playback import AGENTS, shown_walk, shown_words, steps_of
 from .player import ROW, Panel, choice
 from .rewards import HEATS, heat_of
 from .scenes import pictures, scene_in

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
-from ..types import Episode, Instruction, Task, Trajectory, Viewpoint, require
+from ..types import Episode, Instruction, Task, Trajectory, require
 
 HEADINGS, ROWS = 12, 3
 VIEWS = HEADINGS * ROWS
@@ -60,10 +60,7 @@ class Rows:
         k = self.scans.index(scan)
         return self.scan_start[k] + np.arange(self.scan_size[k])
 
-    def viewpoint(self, id: str) -> Viewpoint:
-        "The viewpoint named `id`."
-        i = self.rows([id])[0]
-        return Viewpoint(id, self.scans[self.scan[i]], tuple(self.position[i].tolist()), int(self.floor[i]))
+
 
 # %% ../../nbs/16_tables.ipynb #c004
 @dataclass(frozen=True, eq=False)
