@@ -55,7 +55,7 @@ def test_controls_learn_from_the_same_walks(agent, homes):
 
 def test_paths_that_were_walked_by_chance_are_found(agent):
     world, episodes = agent.bench.world, agent.bench.splits['val_unseen'][:30]
-    walks = batch_of(world, episodes[:10], agent.vocabulary, horizon=40)
+    walks = batch_of(world, episodes[:10], agent.vocabulary)
     assert met(world, walks, episodes) >= {e.path_id for e in episodes[:10]}
     one_more = walks._replace(viewpoint=walks.viewpoint[:, :-1], target=walks.target[:, 1:])                   # all a step shorter
     assert not met(world, one_more, episodes[:10]) & {e.path_id for e in episodes[:10] if len(e.path) > 2}

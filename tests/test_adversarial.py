@@ -163,7 +163,7 @@ def test_masked_actions_are_never_likely_and_targets_move():
     learning = learner()
     before = copy.deepcopy(learning.actor.targets)
     for _ in range(3): learning.update()
-    own, _ = sample(learning.actor.policy, ENV, stack(*[DATA] * 20), horizon=6, generator=torch.Generator().manual_seed(0))
+    own = sample(learning.actor.policy, ENV, stack(*[DATA] * 20), horizon=6, generator=torch.Generator().manual_seed(0))
     walks = watch(ENV, own, learning.judging.base)
     assert walks.seen.open.gather(-1, own.action[..., None]).all()
     closed = ~walks.seen.open
@@ -214,7 +214,7 @@ def test_the_ring_keeps_the_newest_bit_for_bit():
     for k in range(9):
         ones = torch.ones(2, 3, dtype=torch.int64)
         some = Batch(ones + 4, k * ones, torch.zeros(2, 3), ones, ones)
-        replay.add(some, provenance(some, COMMANDED, k, log_pi=torch.tensor([-k, -k - .5])))
+        replay.add(some, provenance(some, COMMANDED, k))
     assert sorted(replay.of.made.tolist()) == [5, 6, 6, 7, 7, 8, 8] and len(replay) == 7
     assert (replay.batch.viewpoint[:, 0] == replay.of.made).all()
     again = Replay(7, time=4, words=5)
@@ -228,7 +228,7 @@ def test_words_of_the_grammar_are_admitted_once():
     "The grammar as a labeller that never errs: its sentences are fulfilled, and each walk enters once."
     bench = load_benchmark('houses', preset='tiny')
     vocabulary = build_vocabulary(e.task.text for e in bench.splits['train'])
-    data = batch_of(bench.world, [e for e in bench.splits['train'] if e.level == 'route'], vocabulary, horizon=12)
+    data = batch_of(bench.world, [e for e in bench.splits['train'] if e.level == 'route'], vocabulary)
     rng, guides = np.random.default_rng(0), {name: Guide(house) for name, house in bench.houses.items() if name in bench.world.scans[:4]}
     def say(walks):
         said = []

@@ -228,7 +228,7 @@ def test_a_damaged_cache_is_reported_and_made_again(tmp_path, cache, world, file
 def test_what_a_killed_conversion_left_is_removed(tmp_path, cache, world):
     path = write_tsv(tmp_path/'x.tsv', views())
     folder = module.features_folder(world, path, 0)
-    left = folder.with_name(f'.{folder.name}.tmp')
+    left = folder.with_name(f'.{folder.name}.1.tmp')
     left.mkdir(parents=True)
     with_text(left/'views.npy', b'half of it')
     with_text(left/'other.npy', b'')

@@ -202,7 +202,7 @@ def test_accepted_relabels_are_training_data(copied):
     again = RelabelInspector(copied, split='val_unseen', count=6)
     assert again.sentences.state.value.startswith('accepted')
     found = open_run(Run.open(copied))
-    batch = batch_of(found.bench.world, accepted(copied), found.vocabulary, horizon=20)
+    batch = batch_of(found.bench.world, accepted(copied), found.vocabulary)
     assert len(batch.tokens) == 1 and batch.viewpoint[0, 0] == found.bench.world.index[again.sentences.ids[0]]
     (copied/'relabels.json').write_text('[{"text": 1}]')
     assert 'relabels.json' in RelabelInspector(copied).message

@@ -105,7 +105,7 @@ def parts():
     shown = demonstrated(bench)
     vocabulary = build_vocabulary((e.task.text for e in shown), minimum=chosen.minimum)
     learned, env = [*shown, *mirror_episodes(shown)], Environment(with_mirror(bench.world))
-    return chosen, env, batch_of(env.world, learned, vocabulary, horizon=chosen.horizon), levels_of(learned), vocabulary, bench.world.labels
+    return chosen, env, batch_of(env.world, learned, vocabulary), levels_of(learned), vocabulary, bench.world.labels
 
 
 LEARNERS = ('imitation', 'speaking', 'reward', 'adversarial')
