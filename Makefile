@@ -17,7 +17,7 @@ export NL_IRL_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup demo test lab app bench limits growth cluster course docs paper reproduce readme hooks doctor clean
+.PHONY: help setup demo test lab app bench limits growth cluster course drill docs paper reproduce readme hooks doctor clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,7 +26,7 @@ help:
 	@echo 'make test    all tests: notebooks, modules in step with them, pytest'
 	@echo 'make bench   speed, side by side with others, a quarter of an hour'
 	@echo 'make limits  how far from its floor each update is      make growth  how time and memory grow      make cluster  sweeps on a Ray cluster'
-	@echo 'make course  how long each lesson of nbs/tutorials/course runs'
+	@echo 'make course  how long each lesson of nbs/tutorials/course runs      make drill   a hundred runs killed, gone on with and compared, an hour'
 	@echo 'make docs    a site of all notebooks, results and the API, with what is to learn from run anew: _docs/html/index.html'
 	@echo 'make paper   all tables and figures in figures/, from the records of runs in figures/data'
 	@echo 'make reproduce SCALE=smoke|houses|r2r    the runs themselves: minutes, a night, a day on two cores; it goes on where it was stopped'
@@ -92,6 +92,9 @@ cluster: $(READY)
 
 course: $(READY)
 	$(BIN)/python tests/bench/course.py
+
+drill: $(READY)
+	$(BIN)/python tests/bench/drill.py
 
 docs: $(READY)
 	$(BIN)/python .ci/docs.py
