@@ -68,7 +68,7 @@ def test_bad_settings_are_refused(wrong, words):
 
 
 def test_a_house_that_is_not_there_is_named(agent):
-    with pytest.raises(ValueError, match=r'no house castle; it has house000, .* \.\.\. house059'): adapt(agent, ['castle'], SMALL)
+    with pytest.raises(ValueError, match=r"no house 'castle'; it has house000, .* \.\.\. house059"): adapt(agent, ['castle'], SMALL)
 
 
 def test_routes_told_of_lead_along_what_was_walked(agent, homes):

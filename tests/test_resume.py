@@ -165,12 +165,26 @@ def test_ctrl_c_and_sigterm_save_and_say_how_to_go_on(toy, whole, tmp_path):
     assert timings.what.tolist() == ['early', 'late'] and (timings.wall_s > 60 * 0.02).all()            # over all parts: the updates wait
 
 
+def test_another_process_is_refused_and_a_folder_that_was_moved_can_be_gone_on_with(toy, whole, tmp_path):
+    folder, moved = tmp_path/'run', tmp_path/'moved'
+    process = start(toy, 'run', 'toy', '--out', folder)
+    wait_for(folder, 'snapshots/late.json', b'"update"', process)
+    for command in (('resume', folder), ('run', 'toy', '--out', folder, '--replace')):
+        status, said = ends(start(toy, *command))
+        assert status == 2 and 'another process is writing this run' in said
+    folder.rename(moved)
+    status, said = ends(process)
+    assert status == 2 and said.endswith(f'{folder}: was moved or removed while it ran; nl-irl resume goes on with it where it is now\n'), said
+    status, said = ends(start(toy, 'resume', moved))
+    assert status == 0 and content(moved) == whole[0], said
+
+
 @pytest.mark.parametrize('name', ['imitation', 'method'])
 def test_killed_and_resumed_an_experiment_equals_one_that_started_beside_it(name, tmp_path):
-    "Two runs start together; one is killed at a random moment from the first snapshot on, and resumed."
+    "Two runs start together, sets of strings in another order in each; one is killed at a random moment from the first snapshot on, and resumed."
     act = "import sys; sys.modules['rfc3987_syntax'] = None; from nl_irl.experiment import resume_experiment, run_experiment; "
     begin = lambda what: subprocess.Popen([sys.executable, '-c', act + what], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                          start_new_session=True)
+                                          start_new_session=True, env=os.environ | {'PYTHONHASHSEED': str(random.randrange(2 ** 32))})
     whole, killed = (begin(f"run_experiment('{name}', {{}}, '{folder}')") for folder in ('whole', 'killed'))
     seed = random.randrange(2 ** 32)
     print(f'moment from seed {seed}')

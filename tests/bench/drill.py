@@ -93,8 +93,9 @@ def main() -> None:
     frame.to_csv(FIGURES/'drill.csv', index=False)
     table = frame.groupby('kind', sort=False).agg(runs=('kind', 'size'), killed=('kills', 'sum'), equal=('equal', 'sum'))
     lines = [f'| {kind} | {r.runs} | {r.killed} | {frame[frame.kind == kind].when.str.count("in writing").sum()} | {r.equal} |' for kind, r in table.iterrows()]
-    head = ['# Killed and gone on with', '', f'`make drill`, {time.strftime("%Y-%m-%d")}.', '', f'Runs were killed by SIGKILL up to {KILLS} times each, at random moments '
-            'and while a file was being written, gone on with, and compared byte for byte with one that never was ([all](drill.csv)).', '',
+    head = ['# Killed and gone on with', '', f'`make drill`, {time.strftime("%Y-%m-%d")}.', '', 'Runs were '
+            f'killed by SIGKILL up to {KILLS} times each, at random moments and while a file was being written, gone on with, and compared '
+            'byte for byte with one that never was ([all](drill.csv)).', '',
             '| kind | runs | kills | of these while writing | equal to the last byte |', '| --- | --- | --- | --- | --- |']
     (FIGURES/'drill.md').write_text('\n'.join([*head, *lines, '']))
     sys.exit(int(not frame.equal.all()))
