@@ -151,10 +151,10 @@ def standings(cells: Sequence[tuple[Cell, Standing]], workers: int, most: int = 
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from nl_irl.sweeps import summary
-    line = summary([s for _, s in cells], workers)
-    table = Table('cell', 'state', 'at', 'CPU-minutes', box=SIMPLE_HEAD, pad_edge=False, min_width=76, caption=line, caption_justify='left')
+    line, told = summary([s for _, s in cells], workers), [(cell, s) for cell, s in cells if s.state in ('running', 'failed', 'cut off')]
+    table = Table('cell', 'state', 'at', 'CPU-minutes', box=SIMPLE_HEAD, pad_edge=False, min_width=76, caption=line,
+                  caption_justify='left', show_header=bool(told))
     table.columns[3].justify = 'right'
-    told = [(cell, s) for cell, s in cells if s.state in ('running', 'failed', 'cut off')]
     for cell, s in told[:most]:
         table.add_row('/'.join(cell.folder.parts[-2:]), s.state, s.note if s.state != 'failed' else '', f'{s.cpu_s / 60:.1f}')
     if len(told) > most: table.add_row(f'and {len(told) - most} more', '', '', '')
