@@ -269,6 +269,7 @@ def execute(path: Path, folder: Path, values: Mapping[str, Any], command: str) -
 
 def explained(error: Exception, path: Path, folder: Path, command: str) -> Exception:
     "What to tell of an `error` that ended the notebook at `path`: a `ValueError` or `ExperimentFailed`, or the error itself where nothing is known of it."
+    if not (folder/'request.json').exists(): return ValueError(f'{folder}: was moved or removed while it ran; nl-irl resume goes on with it where it is now')
     then = f'; once mended, go on with {command}' * recorded(folder)
     if isinstance(error, OSError): return ValueError(f'{error.filename or folder}: {error.strerror or error}{then}')
     if type(error).__name__ == 'DeadKernelError': return ExperimentFailed(f'{path.stem}: its process died, perhaps for lack of memory{then}')

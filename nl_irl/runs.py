@@ -350,6 +350,7 @@ LISTED = ('config.json', '*.jsonl', '*.parquet', 'checkpoints/*')       # what a
 def finish(run: Recording) -> Run:
     "List the checksums of what `run` wrote, which marks it as finished, and close it; the run, to read."
     run.close()
+    require((run.folder/'config.json').exists(), f'{run.folder}: is not there any more')
     files = sorted(p for pattern in LISTED for p in run.folder.glob(pattern))
     write_json(run.folder/'manifest.json', {'format': FORMAT, 'files': {str(p.relative_to(run.folder)): sha256(p) for p in files}})
     shutil.rmtree(run.folder/'snapshots', ignore_errors=True)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -35,7 +36,8 @@ def save_figure(figure: Figure, folder: Path | str, name: str) -> Path:
     "Write `figure` as `folder`/name.png (160 dpi) and name.pdf, without dates or versions; the path of the PNG."
     nameless = {'pdf': {'CreationDate': None, 'Creator': None, 'Producer': None}, 'png': {'Software': None}}
     for kind, metadata in nameless.items():
-        with atomic(Path(folder)/f'{name}.{kind}') as temporary: figure.savefig(temporary, format=kind, bbox_inches='tight', dpi=160, metadata=metadata)
+        with atomic(Path(folder)/f'{name}.{kind}') as temporary, rc_context({'pdf.fonttype': 42}):             # fonts that venues accept
+            figure.savefig(temporary, format=kind, bbox_inches='tight', dpi=160, metadata=metadata)
     return Path(folder)/f'{name}.png'
 
 # %% ../../nbs/71_curves.ipynb #c006
