@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from test_resume import content, nothing_remains
+from test_resume import content, remains
 
 TOOL, FIGURES, KILLS = Path(sys.executable).with_name('nl-irl'), Path('figures'), 3
 PLAN = 'experiment: imitation\nout: {out}\nparameters: {{preset: tiny, updates: 60}}\ngrid: {{seed: [0, 1]}}\n'
@@ -56,12 +56,13 @@ def killed(process: subprocess.Popen, folder: Path, seconds: float, in_writing: 
 def run(kind: str, folder: Path, seconds: float, number: int) -> tuple[list[str], dict[str, bytes]]:
     "When a run in `folder` was killed, up to `KILLS` times, and what it left once it had ended; a RuntimeError if it fails."
     rng, moments = np.random.default_rng(number), []
+    folder.parent.mkdir(parents=True)
     for turn in itertools.count():
         environment = os.environ | {'OMP_NUM_THREADS': '1'}
         process = subprocess.Popen([TOOL, *command(kind, folder)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, env=environment)
         if turn < KILLS and seconds and (moment := killed(process, folder, seconds, bool((number + turn) % 2), rng=rng)):
             process.stderr.close()
-            nothing_remains(folder)
+            while remains(folder): time.sleep(0.1)                           # the runs of a sweep are told to stop, and save
             moments.append(moment)
             continue
         said = process.communicate()[1].decode()
@@ -79,7 +80,6 @@ def main() -> None:
             aims[kind] = run(kind, Path(scratch)/kind/'aim', 0, 0)[1], time.monotonic() - begun
         def drill(kind: str, number: int) -> dict:
             folder, (aim, seconds) = Path(scratch)/kind/str(number)/'aim', aims[kind]
-            folder.parent.mkdir(parents=True)
             moments, left = run(kind, folder, seconds, number)
             wrong = sorted(name for name in aim | left if aim.get(name) != left.get(name))
             shutil.rmtree(folder.parent)
