@@ -5,6 +5,7 @@
 # %% ../../nbs/94_rewards.ipynb #n002
 from __future__ import annotations
 
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -188,8 +189,7 @@ class RewardExplorer(Panel):
     """
     def build(self, run: Run | Path | str | Learned, *, data: Path | str | None = None, split: str = '', episode: str = '') -> None:
         self.found = run if isinstance(run, Learned) else open_run(run if isinstance(run, Run) else Run.open(run), data)
-        self.found.network('reward')
-        self.earlier: dict[str, nn.Module] = {}             # rewards of before the end that were looked at
+        self.earlier = cache(lambda name: reward_at(self.found, name))
         self.picker, self.stage, self.pairs, self.measurement = Picker(self.found, split, episode), Stage(), widgets.HTML(), Measurement(self.found)
         self.text = widgets.Text(placeholder='the sentence, or any other', layout=widgets.Layout(flex='1 1 420px'))
         self.heat = widgets.ToggleButtons(options=HEATS, description='Colours', style={'button_width': '72px'})
@@ -204,9 +204,7 @@ class RewardExplorer(Panel):
     @property
     def reward(self) -> nn.Module:
         "The reward at the chosen point of training."
-        name = self.when.value
-        if name and name not in self.earlier: self.earlier[name] = reward_at(self.found, name)
-        return self.earlier[name] if name else self.found.network('reward')
+        return self.earlier(self.when.value) if self.when.value else self.found.network('reward')
 
     def begin(self) -> None:
         "Show the chosen episode, with its own sentence in the box."

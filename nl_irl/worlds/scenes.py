@@ -60,9 +60,11 @@ Straight = Callable[[np.ndarray, np.ndarray], np.ndarray]           # (pair, 3),
 
 def reachable(position: np.ndarray, straight: Straight, reach: float) -> csr_array:
     "(n, n) float64, sparse: metres between two places that lie apart, less than `reach`, and that one can walk straight between."
-    a, b = cKDTree(position).query_pairs(reach, output_type='ndarray').T
+    pairs = np.sort(cKDTree(position).query_pairs(reach, output_type='ndarray'), axis=1)
+    a, b = pairs[np.lexsort(pairs.T[::-1])].T
     metres = np.linalg.norm(position[a] - position[b], axis=-1)
-    kept = (metres > 0) & (metres < reach) & straight(position[a], position[b])
+    near = metres < reach
+    kept = np.flatnonzero(near)[straight(position[a[near]], position[b[near]]) & (metres[near] > 0)]
     legs = csr_array((metres[kept], (a[kept], b[kept])), shape=(len(position),) * 2)
     return legs + legs.T
 

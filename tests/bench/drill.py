@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,8 @@ def command(kind: str, folder: Path) -> list[str]:
 
 def writes(folder: Path) -> bool:
     "Whether a file of `folder` is being written just now."
-    return next(folder.rglob('.*.tmp'), None) is not None
+    with suppress(FileNotFoundError): return next(folder.rglob('.*.tmp'), None) is not None
+    return False
 
 
 def killed(process: subprocess.Popen, folder: Path, seconds: float, in_writing: bool, *, rng: np.random.Generator) -> str:
