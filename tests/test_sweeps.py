@@ -74,7 +74,7 @@ def test_a_sweep_that_was_killed_goes_on_where_its_runs_were(plan, tmp_path, num
     assert process.wait(60) != 0
     for c in cells: wait_for(lambda c=c: standing(c).state == 'cut off' and not (c.folder/'.progress').exists())
     assert [s.state for s in sweep(cells, workers=2)] == ['done', 'done']
-    whole = read_sweep(plan(parameters={'updates': 160}, out=str(tmp_path/'whole')))
+    whole = read_sweep(plan(parameters={'updates': 300}, out=str(tmp_path/'whole')))
     sweep(whole, workers=2)
     assert metrics(cells) == metrics(whole) and len(set(metrics(whole))) == 2
 
