@@ -55,13 +55,13 @@ class PracticeConfig:
 Telling = Callable[[Batch, Tensor], tuple[Batch, Tensor]]     # walks and indices of LEVELS (walk,) -> the walks with sentences, and (walk,) their log p in nats
 
 def by_generator(goals: GoalGenerator, env: Environment, config: PracticeConfig, *, generator: torch.Generator) -> tuple[Telling, Telling]:
-    "How `goals` tells of walks, and how it puts demonstrations in other words."
+    "How `goals` describes walks, and how it rephrases demonstrations."
     how = Manner(latent='sample')                               # z for variety, the likeliest words for truth
     return (lambda walks, level: relabel(goals, env, walks, level=level, how=how, generator=generator),
             lambda shown, level: rephrase(goals, env, shown, level=level, tries=config.tries, generator=generator))
 
 def told_of(tell: Telling, walks: Batch, level: Tensor, rule: AdmissionRule) -> Batch:
-    "Those of `walks` that `rule` admits, with what `tell` says of them at their `level` (walk,)."
+    "Those of `walks` that `rule` admits, with the sentences of `tell` at their `level` (walk,)."
     if not len(walks.target): return walks
     said, nats = tell(walks, level)
     of = provenance(said, RELABELLED, 0, confidence=nats / (1 + said.tokens.ne(0).sum(1)))
@@ -70,7 +70,7 @@ def told_of(tell: Telling, walks: Batch, level: Tensor, rule: AdmissionRule) -> 
 # %% ../nbs/64_practice.ipynb #c008
 def practise(policy: Policy, tell: Telling, say_again: Telling, env: Environment, data: Batch, level: Tensor, config: PracticeConfig, *, horizon: int,
              rng: np.random.Generator, generator: torch.Generator) -> tuple[Batch, np.ndarray]:
-    """Demonstrations `data`, some of them said again, and walks of `policy` under their instructions that are told of; and (row,) indices into KINDS.
+    """Demonstrations `data`, some of them rephrased, and relabelled walks of `policy` under their instructions; and (row,) indices into KINDS.
 
     level: (data,) indices of LEVELS.  horizon: the most actions of a walk.  Demonstrations come first, as they are.
     """
