@@ -383,7 +383,7 @@ def ask_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A run f
     nl-irl ask runs/method --house house000 --start house000-0 'go to the kitchen'
     nl-irl ask runs/method --house house000 --start house000-0 --heading 90 'leave the bedroom and turn left' --json
 
-    "route" is the one that the reward likes best on the known map, with the goal generator as speaker where the run keeps one; "walk" is what the policy
+    "route" is the one with the highest reward on the known map, with the goal generator as speaker where the run keeps one; "walk" is what the policy
     does without a map; each with its reward. "told" is what the generator would call the route, "unknown" are words that the agent never learned.
     """
     import json

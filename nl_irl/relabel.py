@@ -34,7 +34,7 @@ class Manner:
     beams: int = 4                  # beam: beginnings that are kept
     even: float = 0.7               # beam: score = log p / words ** even (Wu et al. 2016): 0 likes short sentences, 1 does not mind length
     words: int = 60                 # of a sentence at most
-    keep: bool = False              # whether the telling words of the sentence that there is are to be kept
+    keep: bool = False              # whether the informative words of the given sentence are to be kept
     tries: int = 1                  # sentences of which the one is taken that is likeliest with z at the prior's mean: less varied, and surer to be true
 
     def __post_init__(self):

@@ -56,7 +56,7 @@ class RouteIRLConfig(DescentConfig):
     rivals: int = 12            # shortest routes that stand against each demonstration
     others: int = 3             # instructions of the same house that each demonstration is told from
     words: int = 60             # longer sentences are cut
-    instruction: float = 0.5    # weight of telling instructions apart
+    instruction: float = 0.5    # weight of the softmax over instructions
     truth: float = 0.2          # weight of the logistic term
     rephrased: float = 1.0      # weight of demonstrations in other words, beside 1 of demonstrations
     relabelled: float = 0.5     # weight of walks with the sentence that they fulfil

@@ -35,8 +35,8 @@ class SpeakingConfig(DescentConfig):
     warm: float = 0.3           # share of the updates over which that weight rises from 0
     free: float = 0.1           # nats of each dimension of z that cost nothing: free bits (Kingma et al. 2016)
     hidden: float = 0.15        # share of the words that the decoder does not hear
-    look: int = 8               # updates after each of which is looked at how telling words are
-    reminded: float = 0.3       # share of the sentences whose telling words the decoder is to keep
+    look: int = 8               # every so many updates the informativeness of words is updated
+    reminded: float = 0.3       # share of the sentences whose informative words the decoder is to keep
     checks: int = 10            # times that training stops to look at the development splits
 
     def __post_init__(self):

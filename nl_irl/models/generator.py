@@ -458,7 +458,7 @@ class GoalGenerator(nn.Module):
         self.reminder = Reminder(c)
         self.landmarks = Landmarks(c.words, c.labels, width=c.landmark_width).requires_grad_(False)
         self.word, self.expect = nn.Embedding(c.words + len(LEVELS), c.word_width, padding_idx=PAD), nn.Linear(c.width + c.word_width, 2 * c.latent)
-        self.register_buffer('telling', torch.zeros(c.words))           # nats by which each word is likelier of its own trajectory than of another
+        self.register_buffer('telling', torch.zeros(c.words))           # nats by which each word is likelier for its own trajectory than for another
         nn.init.normal_(self.word.weight, std=0.1)
         with torch.no_grad(): self.word.weight[PAD] = 0
 
