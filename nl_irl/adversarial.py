@@ -90,7 +90,7 @@ def mixture(kinds: Mapping[int, tuple[Batch, float]]) -> tuple[Batch, Tensor, Te
     return stack(*(b for b, _ in there.values())), size(lambda k, n, w: k), size(lambda k, n, w: w / n)
 
 def accuracies(logit: Tensor, walks: Walks, kind: Tensor) -> dict[str, float]:
-    "By kind, the share of steps that the discriminator judges rightly; and `accuracy`, the mean over positive and negative kinds."
+    "By kind, the share of steps that the discriminator judges correctly; and `accuracy`, the mean over positive and negative kinds."
     right = ((logit > 0) == (kind < POSITIVE)[:, None]) & walks.active
     steps = torch.stack([right.sum(1), walks.active.sum(1)]).new_zeros(2, len(KINDS)).index_add(1, kind, torch.stack([right.sum(1), walks.active.sum(1)]))
     of = {k: judged / there for k, (judged, there) in enumerate(steps.T.tolist()) if there}
@@ -135,7 +135,7 @@ class Experience:
 
 # %% ../nbs/55_adversarial.ipynb #c014
 class Judge:
-    "What pays a policy for its steps, by a rule of its `pay`; `base` is the frozen policy that others start from where the settings are `warm`."
+    "Rewards a policy for its steps, by the rule of its `pay`; `base` is the frozen policy that others start from where the settings are `warm`."
     def __init__(self, policy: Policy, env: Environment, config: AdversarialConfig):
         self.policy, self.env, self.config = policy, env, config
         self.base = copy.deepcopy(policy).requires_grad_(False) if config.warm else None
@@ -164,7 +164,7 @@ class Judge:
 
 # %% ../nbs/55_adversarial.ipynb #s055
 class Judging(Judge):
-    "Learning of a discriminator `judge`, which pays."
+    "Learning of a discriminator `judge`, which gives the rewards."
     def __init__(self, policy: Policy, env: Environment, config: AdversarialConfig):
         super().__init__(policy, env, config)
         self.judge = Discriminator(starting_from(policy, config.warm), config.form).to(env.device)
@@ -216,7 +216,7 @@ class Adversarial:
                       TreeImprovement(policy, env, config, moves=config.moves))
 
     def update(self) -> dict[str, float]:
-        "Walk, relabel and admit, judge, improve: what each of them tells. A loss that is not finite raises FloatingPointError (`Descent.step`)."
+        "Walk, relabel and admit, judge, improve: the scalars of each. A loss that is not finite raises FloatingPointError (`Descent.step`)."
         batch, _ = self.batches.draw()
         told = self.experience.walk(batch, self.updates)
         mixed, kind, weight = self.experience.gather(batch)

@@ -134,7 +134,7 @@ def run(experiment: Annotated[str, typer.Argument(metavar='EXPERIMENT', help='It
 # %% ../nbs/80_cli.ipynb #c009
 @app.command()
 def resume(run: Annotated[Path, typer.Argument(metavar='RUN', help='A run folder.')]) -> None:
-    """Go on with a run that was cut off: by Ctrl-C, a kill, a full disk, a power cut.
+    """Continue a run that was cut off: by Ctrl-C, a kill, a full disk, a power cut.
 
     \b
     nl-irl resume runs/imitation
@@ -221,7 +221,7 @@ def adapt_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A fin
                                                      show_default='all of them together')] = 'together',
                   parameter: Annotated[list[str], typer.Option('-p', '--parameter', metavar='NAME VALUE', help='Of the experiment adaptation.')] = [],    # noqa: B006
                   out: Annotated[str, typer.Option(metavar='FOLDER', help='The run folder.', show_default='runs/adapted')] = '') -> None:
-    """Let an agent explore houses that it has never seen, say what it did there, and learn from that; judged before and after.
+    """Let an agent explore houses that it has never seen, describe what it did there, and learn from that; evaluated before and after.
 
     \b
     nl-irl adapt runs/method
@@ -327,7 +327,7 @@ def print_numbers(run: Path, split: str, found: dict[str, float], as_json: bool)
 def reward_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A run folder that keeps a reward and a policy.')],
                    split: Annotated[str, typer.Option(metavar='SPLIT', help='A split of its world: dev_seen, dev_unseen, val_seen, val_unseen ...')],
                    data: Data = '', as_json: Annotated[bool, typer.Option('--json', help='One flat object.')] = False) -> None:
-    """Say how well a run's reward tells right from wrong.
+    """Measure how well a run's reward distinguishes right from wrong.
 
     \b
     nl-irl reward runs/method --split dev_unseen
@@ -345,7 +345,7 @@ def reward_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A ru
 def generator_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A run folder that keeps a goal generator.')],
                       split: Annotated[str, typer.Option(metavar='SPLIT', help='A split of its world: dev_seen, dev_unseen, val_seen, val_unseen ...')],
                       data: Data = '', as_json: Annotated[bool, typer.Option('--json', help='One flat object.')] = False) -> None:
-    """Say what the sentences of a run's goal generator are worth.
+    """Measure how good the sentences of a run's goal generator are.
 
     \b
     nl-irl generator runs/method --split dev_unseen
@@ -383,7 +383,7 @@ def ask_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A run f
     nl-irl ask runs/method --house house000 --start house000-0 'go to the kitchen'
     nl-irl ask runs/method --house house000 --start house000-0 --heading 90 'leave the bedroom and turn left' --json
 
-    "route" is the one that the reward likes best on the known map, with the goal generator as speaker where the run keeps one; "walk" is what the policy
+    "route" is the one with the highest reward on the known map, with the goal generator as speaker where the run keeps one; "walk" is what the policy
     does without a map; each with its reward. "told" is what the generator would call the route, "unknown" are words that the agent never learned.
     """
     import json
@@ -425,7 +425,7 @@ def record_command(runs: Annotated[list[Path], typer.Argument(metavar='RUN ...',
 def pack_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A run folder that keeps networks.')],
                  out: Annotated[Path, typer.Option('-o', '--out', metavar='FOLDER', help='The copy.')],
                  checkpoint: Annotated[list[str], typer.Option('--checkpoint', metavar='NAME', help='An earlier one to keep; may be repeated.')] = []) -> None:    # noqa: B006
-    """Make a small copy of a finished run, to hand on.
+    """Make a small copy of a finished run, to share.
 
     \b
     nl-irl pack runs/method -o agent

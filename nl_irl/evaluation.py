@@ -35,20 +35,20 @@ def results(world: World, episodes: Sequence[Episode], paths: Sequence[np.ndarra
     return frame
 
 def sanity_agents(world: World, splits: Mapping[str, Sequence[Episode]], *, rng: np.random.Generator) -> pd.DataFrame:
-    "Results of the agents that learn nothing, on all `splits`: the field's random agent, a random walk, stopping at once, the shortest path."
+    "Results of the agents that learn nothing, on all `splits`: the usual random agent, a random walk, stopping at once, the shortest path."
     agents = {'random heading': lambda e: random_heading(world, e, rng=rng), 'random walk': lambda e: random_walk(world, e, rng=rng),
               'stop': lambda e: stop_at_once(world, e), 'shortest path': lambda e: shortest_paths(world, e)}
     return pd.concat([results(world, e, act(e), agent=name, split=split) for split, e in splits.items() for name, act in agents.items()], ignore_index=True)
 
 def judge(policy: Policy, env: Environment, episodes: Sequence[Episode], encoder: TextEncoder, *, agent: str, split: str,
           horizon: int) -> tuple[pd.DataFrame, list[Rollout]]:
-    "Results of `policy` acting greedily but for what `rollout` takes off for revisits, and its rollouts; it gets the tasks and nothing of the answers."
+    "Results of `policy` acting greedily, with the penalty of `rollout` for revisits, and its rollouts; it gets the tasks and nothing of the answers."
     done = run_episodes(policy, env, [e.task for e in episodes], encoder, horizon=horizon)
     return results(env.world, episodes, [p for r in done for p in r.paths], agent=agent, split=split), done
 
 # %% ../nbs/56_evaluation.ipynb #c007
 def shuffled(episodes: Sequence[Episode], *, rng: np.random.Generator) -> list[Episode]:
-    "The same `episodes`, each told an instruction of another path of theirs."
+    "The same `episodes`, each with an instruction of another of their paths."
     texts: dict[str, list[str]] = {}
     for e in episodes: texts.setdefault(e.path_id, []).append(e.task.text)
     order = [list(texts)[k] for k in rng.permutation(len(texts))]
@@ -57,7 +57,7 @@ def shuffled(episodes: Sequence[Episode], *, rng: np.random.Generator) -> list[E
     return [retold(e, texts[other[e.path_id]][k % len(texts[other[e.path_id]])]) for k, e in enumerate(episodes)]
 
 def retold(episode: Episode, text: str) -> Episode:
-    "The same `episode`, told `text`."
+    "The same `episode` with the instruction `text`."
     return replace(episode, task=replace(episode.task, text=text))
 
 def ablations(policy: Policy, env: Environment, blind: Environment, episodes: Sequence[Episode], encoder: TextEncoder, *, split: str, horizon: int,
@@ -70,7 +70,7 @@ def ablations(policy: Policy, env: Environment, blind: Environment, episodes: Se
 
 # %% ../nbs/56_evaluation.ipynb #c010
 def on_map(scorers: Mapping[str, Scorer], env: Environment, episodes: Sequence[Episode], encoder: TextEncoder, *, moves: int, split: str) -> pd.DataFrame:
-    "Results of agents that go where their scorer likes it best, on the known map; scorers: by the agents' names."
+    "Results of agents that take the route that their scorer ranks highest, on the known map; scorers: by the agents' names."
     asked = questions(env, [e.task for e in episodes], encoder)
     chosen = choose_each(scorers, env.world, asked, moves=moves)
     return pd.concat([results(env.world, episodes, paths, agent=name, split=split) for name, paths in chosen.items()], ignore_index=True)
@@ -83,7 +83,7 @@ def searching(policy: Policy, scorer: Scorer, env: Environment, episodes: Sequen
 
 def explored_first(policy: Policy, explorer: Scorer, scorers: Mapping[str, Scorer], env: Environment, episodes: Sequence[Episode], encoder: TextEncoder, *,
                    metres: float, moves: int, split: str) -> pd.DataFrame:
-    """Results of going where each of the named `scorers` likes it best among the places that a walk of at most `metres` has seen before.
+    """Results of taking the route that each of `scorers` ranks highest, among the places that a walk of at most `metres` has seen before.
 
     The walk is the search of `policy` with `explorer`, told the instruction, and never sure; the column explored says how long it was, with the way back.
     """

@@ -69,7 +69,7 @@ def read_json(path: Path | str) -> Any:
     except ValueError: raise ValueError(f'{path}: holds a number of thousands of digits, which no data that is read here has') from None
 
 def is_number(value: Any, limit: float = 1e6) -> bool:
-    "Whether a JSON `value` is a finite number of at most `limit`, either sign; True and False are none."
+    "Whether a JSON `value` is a finite number of at most `limit`, either sign; True and False are not numbers."
     return type(value) in (int, float) and abs(value) <= limit
 
 SHORT = reprlib.Repr()

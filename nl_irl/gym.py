@@ -102,7 +102,7 @@ def view(env: Environment, state: State) -> dict[str, np.ndarray]:
     return {name: x.cpu().numpy() for name, x in zip(seen._fields, seen) if x.numel()}
 
 class Navigation:
-    "`agents` agents in `env`, each on one of `episodes`; who has ended waits for `begin`."
+    "`agents` agents in `env`, each on one of `episodes`; an agent that has ended waits for `begin`."
     def __init__(self, env: Environment, episodes: Sequence[Episode], agents: int, *, encoder: TextEncoder | None, words: int, horizon: int,
                  reward: Reward | Literal['success'] | None):
         require(len(episodes) > 0 and agents > 0 and horizon > 0, f'needs episodes, agents and a horizon, got {len(episodes)}, {agents} and {horizon}')
@@ -185,7 +185,7 @@ class Order:
         return np.arange(first, first + size) % self.count
 
 def asked_for(walk: Navigation, options: Mapping[str, Any] | None) -> np.ndarray | None:
-    "(agents,) indices of the episodes that reset's `options` name, None where they name none; a ValueError tells what can be asked for."
+    "(agents,) indices of the episodes that reset's `options` name, None where they name none; a ValueError names what can be asked for."
     options = options or {}
     require(set(options) <= {'episode'}, f"reset knows the option 'episode', got {sorted(options)}")
     if 'episode' not in options: return None
@@ -288,7 +288,7 @@ def source(name: str, preset: str, data: str | None) -> tuple[World, Callable[[s
     return world, split, build_vocabulary((e.task.text for e in split('train')), least)
 
 def split_of(splits: Mapping[str, Sequence[Episode]], name: str) -> Sequence[Episode]:
-    "`splits[name]`; a ValueError tells which there are."
+    "`splits[name]`; a ValueError names the splits that there are."
     require(name in splits, f'no split is named {name!r}; there are {", ".join(splits)}')
     return splits[name]
 

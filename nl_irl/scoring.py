@@ -47,7 +47,7 @@ def path_rows(world: World, episodes: Sequence[Episode], paths: Paths, where: st
 
 # %% ../nbs/28_scoring.ipynb #c005
 def score_rows(world: World, episodes: Sequence[Episode], rows: np.ndarray, length: np.ndarray) -> pd.DataFrame:
-    "As `score_paths`, for paths given as viewpoint rows (batch, time) and length (batch,) that are trusted to follow edges."
+    "As `score_paths`, for viewpoint rows (batch, time) of length (batch,), which must follow edges: that is not checked."
     rows, length = without_repeats(rows, length)
     withheld = [e.task.id for e in episodes if not e.path]
     require(not withheld, f'{len(withheld)} of {len(episodes)} episodes withhold their answer, such as {withheld[:1]}; only the leaderboard can score them')

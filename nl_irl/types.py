@@ -24,7 +24,7 @@ Level = Literal['segment', 'route', 'goal']
 
 @dataclass(frozen=True)
 class Instruction:
-    "What a person says: `text`, the half-open `span` of actions that it speaks of (None: all of them), and its `level`."
+    "What a person says: `text`, the half-open `span` of actions that it describes (None: all of them), and its `level`."
     text: str
     span: tuple[int, int] | None = None
     level: Level = 'route'
@@ -37,7 +37,7 @@ class Instruction:
 # %% ../nbs/00_types.ipynb #c009
 @dataclass(frozen=True)
 class Trajectory:
-    """What was done in one scan, and the sentences that speak of it.
+    """What was done in one scan, and the sentences that describe it.
 
     `viewpoints`: `time + 1` viewpoint ids; or, under continuous control, `poses`: (time + 1, 5) float of x, y, z in metres, heading and
     elevation in radians. `instructions` may speak of the whole or of spans of it. `heading`: radians at the start, 0 is +y, clockwise.

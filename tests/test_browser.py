@@ -187,7 +187,7 @@ def test_the_tour_runs_and_its_agent_answers(browser, tmp_path):
         run_cells(page)
         page.wait_for_function("document.querySelectorAll('.nl-stage').length === 2")                # both workbenches stand there
         assert not page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]:has-text("Traceback")').count()
-        bench = page.locator('.jp-OutputArea-output:has(.nl-stage)').last
+        bench = page.locator('.jp-OutputArea-output:has(.nl-stage)').first                            # the trained agent comes first
         bench.scroll_into_view_if_needed()
         bench.locator('.lm-TabBar-tabLabel:has-text("Talk")').click()
         bench.locator('input[placeholder="tell the agent where to go"]').fill(text)

@@ -37,7 +37,7 @@ __all__ = ['Kept', 'GEOMETRY', 'SHARD', 'locked', 'save_folder', 'save_world', '
 # %% ../../nbs/25_cache.ipynb #n001
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    "Until the block ends, no other process makes `folder`, and what a killed one left of it is gone."
+    "Until the block ends, no other process makes `folder`; what a killed process left of it is removed."
     with ExitStack() as stack:
         with suppress(OSError):                                         # where nothing can be written there is nobody to wait for
             folder.parent.mkdir(parents=True, exist_ok=True)

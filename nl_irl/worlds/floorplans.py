@@ -56,7 +56,7 @@ def suites(kinds: Sequence[str], *, rng: np.random.Generator) -> list[Suite]:
     return found
 
 def program(two_floors: bool, *, rng: np.random.Generator) -> tuple[list[Suite], list[Suite]]:
-    "The suites that a house shall have on the ground floor, and those that it may have above, most wanted first."
+    "The suites that a house has on the ground floor, and those that it may have above, most wanted first."
     def some(kinds: Sequence[str], low: int, high: int) -> list[str]:
         return [str(k) for k in rng.permutation(kinds)[:rng.integers(low, high + 1)]]
     if two_floors:

@@ -287,7 +287,7 @@ def spaces(plan: Plan) -> Iterator[tuple[int, Space]]:
         yield k, Space(room.bounds, boxes, outside)
 
 def wanted(kind: str, area: float, *, rng: np.random.Generator) -> list[str]:
-    "What a room of `kind` with `area` square metres shall hold: all that belongs, and a draw of what may."
+    "What a room of `kind` with `area` square metres should hold: all that always belongs there, and a random part of what may."
     always, maybe = RECIPES[kind]
     count = min(len(maybe), int(2 + area / 3.5 + 2 * rng.random()))
     names = [*always, *(maybe[i] for i in rng.permutation(len(maybe))[:count])]

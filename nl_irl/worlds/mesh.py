@@ -329,13 +329,13 @@ def export_glb(house: House, folder: Path | str) -> Path:
 
 # %% ../../nbs/31_mesh.ipynb #n026
 def records_of(trajectories: Mapping[str, Sequence[Trajectory]], scans: Collection[str]) -> list[dict[str, Any]]:
-    "The trajectories in `scans` of all splits as records of Room-to-Room's format, each whole; what speaks of a part is left out."
+    "The trajectories in `scans` of all splits as records of Room-to-Room's format, each whole; sentences for parts are left out."
     found = [(f'{split}-{k}', t) for split, some in trajectories.items() for k, t in enumerate(some) if t.scan in scans]
     return [dict(path_id=name, scan=t.scan, heading=t.heading, path=list(t.viewpoints), instructions=texts) for name, t in found
             if (texts := [i.text for i in t.instructions if i.span in (None, (0, t.time))])]
 
 def export_houses(data: HouseData, folder: Path | str, count: int = 0) -> list[Path]:
-    "Write the first `count` houses of `data` (0: all) into `folder` (`export_glb`), and episodes.json, what was walked and said in them; the GLBs."
+    "Write the first `count` houses of `data` (0: all) into `folder` (`export_glb`), and episodes.json, their paths and sentences; the GLBs."
     houses = data.houses[:count or None]
     files = [export_glb(h, folder) for h in tqdm(houses, desc='houses', unit='house', leave=False)]
     write_json(Path(folder)/'episodes.json', records_of(data.trajectories, {h.name for h in houses}))

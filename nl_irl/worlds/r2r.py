@@ -70,7 +70,7 @@ def read_records(file: Path | str) -> list[dict[str, Any]]:
     return records
 
 def split_records(folder: Path | str | None, split: str | Path) -> tuple[Path, list[dict[str, Any]]]:
-    "The file of `split` (one of `FILES`, or a file in R2R's format) and its records; a `ValueError` tells what there is."
+    "The file of `split` (one of `FILES`, or a file in R2R's format) and its records; a `ValueError` names the splits that there are."
     if split not in FILES:
         require(Path(split).is_file(), f'{split}: neither a file nor a split; the splits are {", ".join(FILES)}')
         return Path(split), read_records(split)

@@ -70,7 +70,7 @@ def main() -> None:
     lines.append(f'| environment step | {BATCH} | {1000 * took:.2f} | {count / 1e6:.1f} MB | {1000 * floor:.2f} | {took / floor:.1f} | '
                  f'{spelled(shares(lambda: [one() for _ in range(STEPS)]))} |')
     about = (f'`make limits`, {time.strftime("%Y-%m-%d")}, one thread: float32 products of 1,024 x 1,024 run at {rate / 1e9:.0f} GFLOP a second, copies of a '
-             f'megabyte at {moved / 1e9:.0f} GB a second, read and written. Preset demo of the generated houses. What the last column lacks is Python.')
+             f'megabyte at {moved / 1e9:.0f} GB a second, read and written. Preset demo of the generated houses. The rest, up to 100 %, is Python overhead.')
     columns = ('what', 'at a time', 'CPU-ms', 'work', 'floor, CPU-ms', 'times the floor', 'where the time goes')
     head = ['# Limits', '', about, '', '| ' + ' | '.join(columns) + ' |', '| ' + ' | '.join(['---'] * len(columns)) + ' |']
     Path('figures/limits.md').write_text('\n'.join([*head, *lines, '']))
