@@ -188,8 +188,7 @@ class RewardExplorer(Panel):
     """
     def build(self, run: Run | Path | str | Learned, *, data: Path | str | None = None, split: str = '', episode: str = '') -> None:
         self.found = run if isinstance(run, Learned) else open_run(run if isinstance(run, Run) else Run.open(run), data)
-        self.found.network('reward')
-        self.earlier: dict[str, nn.Module] = {}             # rewards of before the end that were looked at
+        self.rewards: dict[str, nn.Module] = {'': self.found.network('reward')}             # by checkpoint, as they are looked at; '': the end
         self.picker, self.stage, self.pairs, self.measurement = Picker(self.found, split, episode), Stage(), widgets.HTML(), Measurement(self.found)
         self.text = widgets.Text(placeholder='the sentence, or any other', layout=widgets.Layout(flex='1 1 420px'))
         self.heat = widgets.ToggleButtons(options=HEATS, description='Colours', style={'button_width': '72px'})
@@ -204,9 +203,8 @@ class RewardExplorer(Panel):
     @property
     def reward(self) -> nn.Module:
         "The reward at the chosen point of training."
-        name = self.when.value
-        if name and name not in self.earlier: self.earlier[name] = reward_at(self.found, name)
-        return self.earlier[name] if name else self.found.network('reward')
+        if self.when.value not in self.rewards: self.rewards[self.when.value] = reward_at(self.found, self.when.value)
+        return self.rewards[self.when.value]
 
     def begin(self) -> None:
         "Show the chosen episode, with its own sentence in the box."
@@ -216,10 +214,9 @@ class RewardExplorer(Panel):
 
     def show(self) -> None:
         "Show the chosen episode under the chosen reward."
-        episode, scan = self.picker.episode, self.picker.episode.task.scan
-        shown, pairs = rewarded(self.found, self.picker.split.value, episode, self.reward)
+        shown, pairs = rewarded(self.found, self.picker.split.value, self.picker.episode, self.reward)
         with self.stage.hold_sync():
-            if self.stage.scene.get('name') != scan: self.stage.scene = scene_in(self.found, scan)
+            if self.stage.scene.get('name') != shown['scan']: self.stage.scene = scene_in(self.found, shown['scan'])
             self.stage.episode = shown
         self.pairs.value = table_of(pairs)
         self.warm()
