@@ -92,8 +92,8 @@ def mixture(kinds: Mapping[int, tuple[Batch, float]]) -> tuple[Batch, Tensor, Te
 def accuracies(logit: Tensor, walks: Walks, kind: Tensor) -> dict[str, float]:
     "By kind, the share of steps that the discriminator judges correctly; and `accuracy`, the mean over positive and negative kinds."
     right = ((logit > 0) == (kind < POSITIVE)[:, None]) & walks.active
-    steps = torch.stack([right.sum(1), walks.active.sum(1)]).new_zeros(2, len(KINDS)).index_add(1, kind, torch.stack([right.sum(1), walks.active.sum(1)]))
-    of = {k: judged / there for k, (judged, there) in enumerate(steps.T.tolist()) if there}
+    steps = torch.stack([right.sum(1), walks.active.sum(1)])                                              # (2, batch): judged rightly, and all
+    of = {k: judged / there for k, (judged, there) in enumerate(steps.new_zeros(2, len(KINDS)).index_add(1, kind, steps).T.tolist()) if there}
     sides = [[a for k, a in of.items() if (k < POSITIVE) == side] for side in (True, False)]
     return {f'accuracy_{KINDS[k]}': a for k, a in of.items()} | {'accuracy': float(np.mean([np.mean(side) for side in sides if side]))}
 

@@ -93,7 +93,7 @@ def pulled(path: np.ndarray, straight: Straight, reach: float) -> np.ndarray:
 def joined(position: np.ndarray, pairs: np.ndarray, between: np.ndarray, straight: Straight, reach: float) -> tuple[np.ndarray, np.ndarray]:
     "`position` and `pairs`, with those places `between` (n, 3) as viewpoints that the shortest ways between parts lead through that were apart."
     every, n = np.concatenate([position, between]), len(position)
-    if parts(pairs, n).max() == 0: return position, pairs
+    if parts(pairs, n).max(initial=0) == 0: return position, pairs
     legs = reachable(every, straight, reach / 2)
     while len(set(part := parts(pairs, len(position)).tolist())) > 1:
         here = np.flatnonzero(np.array(part[:n]) == min(part[:n], key=part[:n].count))

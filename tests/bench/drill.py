@@ -55,6 +55,14 @@ def killed(process: subprocess.Popen, folder: Path, seconds: float, in_writing: 
     return ''
 
 
+def wait_for_end(folder: Path) -> None:
+    "Wait for all processes of the run in `folder`: those of a sweep save before they end. A RuntimeError if some are left after two minutes."
+    end = time.monotonic() + 120
+    while left := remains(folder):
+        if time.monotonic() > end: raise RuntimeError(f'{folder}: processes {left} outlive what started them')
+        time.sleep(0.1)
+
+
 def run(kind: str, folder: Path, seconds: float, number: int) -> tuple[list[str], dict[str, bytes]]:
     "When a run in `folder` was killed, up to `KILLS` times, and what it left once it had ended; a RuntimeError if it fails."
     rng, moments = np.random.default_rng(number), []
@@ -64,7 +72,7 @@ def run(kind: str, folder: Path, seconds: float, number: int) -> tuple[list[str]
         process = subprocess.Popen([TOOL, *command(kind, folder)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, env=environment)
         if turn < KILLS and seconds and (moment := killed(process, folder, seconds, bool((number + turn) % 2), rng=rng)):
             process.stderr.close()
-            while remains(folder): time.sleep(0.1)                           # the runs of a sweep are told to stop, and save
+            wait_for_end(folder)
             moments.append(moment)
             continue
         said = process.communicate()[1].decode()
