@@ -139,7 +139,7 @@ def drawn(measured: pd.DataFrame) -> widgets.DOMWidget:
     "Histograms and ROC curves of the rewards of `appraise` by kind, and the calibration of sigmoid(reward) on the policy's walks."
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
-    figure = make_subplots(1, 3, subplot_titles=('rewards', 'ROC, against demonstrations', 'calibration, policy samples'), column_widths=[.4, .3, .3])
+    figure = make_subplots(1, 3, subplot_titles=('rewards', 'ROC', 'calibration (policy)'), column_widths=[.4, .3, .3])
     low, high = np.quantile(measured.reward, [.01, .99])
     for color, (kind, rows) in zip((*AGENTS, '#4f9d69'), measured.groupby('kind', sort=False)):
         common, bins = dict(name=kind, legendgroup=kind, marker_color=color), dict(start=low, end=high, size=(high - low) / 30)
@@ -152,7 +152,7 @@ def drawn(measured: pd.DataFrame) -> widgets.DOMWidget:
     marker, quiet = dict(color='#3b6fb6', size=6 + 2 * np.sqrt(table.number)), dict(color='#999', dash='dot')
     figure.add_trace(go.Scatter(x=table.said, y=table.held, mode='lines+markers', showlegend=False, marker=marker, name='held'), 1, 3)
     for column in (2, 3): figure.add_trace(go.Scatter(x=[0, 1], y=[0, 1], mode='lines', showlegend=False, hoverinfo='skip', line=quiet), 1, column)
-    figure.update_layout(barmode='overlay', height=300, margin=dict(l=40, r=10, t=40, b=30), legend=dict(orientation='h', y=-.15), width=1000, **CHART)
+    figure.update_layout(barmode='overlay', height=300, margin=dict(l=40, r=10, t=40, b=30), legend=dict(orientation='h', y=-.15), width=840, **CHART)
     figure.update_xaxes(**GRID).update_yaxes(**GRID)
     return go.FigureWidget(figure)
 
@@ -162,7 +162,7 @@ class Measurement(widgets.VBox):
     def __init__(self, found: Learned, count: int = 100):
         self.found, self.count, self.rewards = found, count, None
         self.button = button(f'Measure {count} episodes', lambda: None, 'Histograms, ROC curves and calibration over the first episodes of this split')
-        self.said, self.curves = widgets.Label(), widgets.VBox()
+        self.said, self.curves = widgets.HTML(), widgets.VBox()
         super().__init__([self.button, self.said, self.curves])
 
     def measure(self, split: str, reward: nn.Module, when: str = '') -> dict[str, float]:
@@ -170,13 +170,13 @@ class Measurement(widgets.VBox):
         self.button.disabled = True
         try: numbers, self.rewards = appraised(self.found, reward, self.found.answered(split)[:self.count])
         except ValueError as error:
-            self.said.value = str(error)
+            self.said.value = escape(str(error))
             return {}
         finally: self.button.disabled = False
         told = [name for name in numbers if name.startswith('auc') or name in ('correlation', 'calibration_error')]
         said = [f'{name.replace("_", " ")} {numbers[name]:.3f}' for name in told]
         known, old = ', which it learned from' * self.found.learned_from(split), self.curves.children
-        self.said.value = f'First {self.count} episodes of {split}{known}{when and ", reward after " + when}: ' + ', '.join(said)
+        self.said.value = escape(f'First {self.count} episodes of {split}{known}{when and ", reward after " + when}: ' + ', '.join(said))
         self.curves.children = [drawn(self.rewards)]
         for figure in old: figure.close()
         return numbers
