@@ -39,7 +39,7 @@ def learned_before(found: Learned) -> tuple[Batch, Tensor]:
     "The demonstrations that the run of `found` learned from, and (demonstration,) indices of their LEVELS."
     given = found.run.config['parameters']
     old = demonstrated(found.bench, **{name: given[name] for name in ('share', 'seed', 'final') if name in given})
-    return batch_of(found.env.world, old, found.vocabulary, horizon=found.run.config['settings']['horizon']), levels_of(old)
+    return batch_of(found.env.world, old, found.vocabulary, horizon=found.setting('horizon')), levels_of(old)
 
 def silent(batch: Batch, encoder: TextEncoder) -> Batch:
     "`batch` without its instructions."

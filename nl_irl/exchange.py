@@ -19,7 +19,7 @@ from .batches import demonstrate
 from .files import brief, read_json, verify
 from .types import Episode, Instruction, Task, require
 from .worlds.cache import save_folder
-from .worlds.features import open_hdf5
+from .worlds.features import UNREADABLE, open_hdf5
 from .worlds.tables import World, headings_along
 
 if TYPE_CHECKING:
@@ -126,6 +126,6 @@ def load_minari(name: str, world: World, root: Path | str = '') -> list[Episode]
         for k in range(count):
             try: episodes.append(read_episode(world, file[f'episode_{k}']))
             except ValueError as error: raise ValueError(f'{path}, episode {k}: {error}') from None
-            except (KeyError, TypeError, IndexError, AttributeError, OSError, RuntimeError) as error:
+            except (*UNREADABLE, AttributeError) as error:
                 raise ValueError(f'{path}, episode {k}: not as Minari writes it ({error}); is the file complete?') from None
     return episodes

@@ -30,9 +30,10 @@ from .houses import PRESETS, HouseData, houses, routes_wanted
 from .tables import World, episodes_of, join_worlds
 
 # %% auto #0
-__all__ = ['Kept', 'GEOMETRY', 'SHARD', 'HEX', 'OURS', 'save_folder', 'save_world', 'open_world', 'cache_folder', 'cached',
-           'cached_world', 'house_facts', 'house_of', 'save_houses', 'open_houses', 'houses_name', 'cached_part',
-           'keep_parts', 'cached_houses', 'CachedFolder', 'listed_files', 'cached_folders', 'remove_cached']
+__all__ = ['Kept', 'GEOMETRY', 'SHARD', 'HEX', 'OURS', 'save_folder', 'save_world', 'read_npy', 'open_world', 'cache_folder',
+           'cached', 'cached_world', 'house_facts', 'house_of', 'save_houses', 'open_houses', 'houses_name',
+           'cached_part', 'keep_parts', 'cached_houses', 'CachedFolder', 'listed_files', 'cached_folders',
+           'remove_cached']
 
 # %% ../../nbs/25_cache.ipynb #n001
 def save_folder(folder: Path | str, write: Callable[[Path], None], **facts: str) -> None:
@@ -59,12 +60,17 @@ def save_world(world: World, folder: Path | str, *, beside: Callable[[Path], Non
         beside(temporary)
     save_folder(folder, write, **facts)
 
+def read_npy(path: Path) -> np.ndarray:
+    "The array in the .npy file at `path`, mapped and read-only; a `ValueError` if it holds none, or pickled objects, which could run anything."
+    try: return np.load(path, mmap_mode='r', allow_pickle=False).view(np.ndarray)
+    except Exception as error: raise ValueError(f'{path}: no array of numbers ({error}); remove it, and it is made anew') from None    # numpy raises all kinds
+
 def open_world(folder: Path | str) -> World:
     "The world in `folder`, its arrays mapped and read-only; a `ValueError` names the file that is missing or damaged."
     folder = Path(folder)
     files = verify(folder)['files']
     names = {k: tuple(v) if isinstance(v, list) else v for k, v in read_json(folder/'names.json').items()}
-    arrays = {Path(file).stem: np.load(folder/file, mmap_mode='r', allow_pickle=False).view(np.ndarray) for file in files if file.endswith('.npy')}
+    arrays = {Path(file).stem: read_npy(folder/file) for file in files if file.endswith('.npy')}
     return World(**names | arrays)
 
 # %% ../../nbs/25_cache.ipynb #n002

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from ..files import verify, write_manifest
 from ..types import require
-from .cache import cache_folder
+from .cache import cache_folder, read_npy
 from .tables import HEADINGS, ROWS, VIEWS, World
 
 if TYPE_CHECKING: import h5py
@@ -32,10 +32,11 @@ COLUMNS = ('scanId', 'viewpointId', 'image_w', 'image_h', 'vfov', 'features')   
 LONGEST = 1 << 24                                                                  # bytes of a line; 36 x 2048 numbers take 393,216
 WIDTHS, CLASSES = (512, 640, 768, 1024, 2048), 1000                                # usual widths, and the classes of ImageNet
 View = tuple[int, str, np.ndarray]                                                 # row of the world, place in the file, (36, column)
+UNREADABLE = (OSError, RuntimeError, LookupError, TypeError, SystemError)           # what h5py says of a damaged file
 
 # %% auto #0
-__all__ = ['COLUMNS', 'LONGEST', 'WIDTHS', 'CLASSES', 'View', 'READERS', 'decode', 'read_tsv', 'open_hdf5', 'read_hdf5',
-           'feature_width', 'halves', 'Table', 'convert', 'Features', 'open_features', 'make_features',
+__all__ = ['COLUMNS', 'LONGEST', 'WIDTHS', 'CLASSES', 'View', 'UNREADABLE', 'READERS', 'decode', 'read_tsv', 'open_hdf5',
+           'read_hdf5', 'feature_width', 'halves', 'Table', 'convert', 'Features', 'open_features', 'make_features',
            'features_folder', 'load_features']
 
 # %% ../../nbs/30_features.ipynb #c004
@@ -72,7 +73,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, 'r')
         elsewhere = file.visititems_links(pointing) or file.visititems(pointing)
-    except (OSError, RuntimeError, KeyError) as error: raise ValueError(f'{path}: not a whole HDF5 file ({error}); fetch it again') from None
+    except UNREADABLE as error: raise ValueError(f'{path}: not a whole HDF5 file ({error}); fetch it again') from None
     with file:
         require(not elsewhere, f'{path}: {elsewhere} points to another file, which is not followed; get a file that holds its data itself')
         yield file
@@ -91,7 +92,7 @@ def read_hdf5(path: Path, wanted: Mapping[tuple[str, str], int]) -> Iterator[Vie
                 require(data.ndim == 2 and len(data) == VIEWS, f'{place}: shape {data.shape}, expected ({VIEWS}, dim); compute the features of all views')
                 require(data.nbytes <= LONGEST, f'{place}: {data.shape[1]:,} columns are more than features have; is this the right file?')
                 views = data[()]
-            except (OSError, RuntimeError) as error: raise ValueError(f'{place}: cannot be read ({error}); is the file complete? Fetch it again') from None
+            except UNREADABLE as error: raise ValueError(f'{place}: cannot be read ({error}); is the file complete? Fetch it again') from None
             yield row, place, views
 
 READERS = {'.tsv': read_tsv, '.hdf5': read_hdf5, '.h5': read_hdf5}
@@ -155,7 +156,7 @@ def open_features(folder: Path) -> Features:
     "What `make_features` put into `folder`, every byte checked; a `ValueError` names the file that is missing or damaged."
     files = verify(folder)['files']
     require({'views.npy', 'headings.npy'} <= files.keys(), f'{folder}: its manifest.json lists no features; remake the folder')
-    views, headings = (np.load(folder/f'{name}.npy', mmap_mode='r', allow_pickle=False).view(np.ndarray) for name in ('views', 'headings'))
+    views, headings = (read_npy(folder/f'{name}.npy') for name in ('views', 'headings'))
     return Features(views, headings, files['views.npy'])
 
 def make_features(world: World, path: Path, folder: Path, width: int) -> None:
@@ -165,7 +166,7 @@ def make_features(world: World, path: Path, folder: Path, width: int) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with open(folder.with_name(f'.{folder.name}.lock'), 'w') as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            try: verify(folder); return                                    # made while this process waited
+            try: open_features(folder); return                             # made while this process waited
             except ValueError: shutil.rmtree(folder, ignore_errors=True)
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
