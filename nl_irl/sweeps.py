@@ -69,7 +69,7 @@ def read_yaml(file: Path) -> Any:
             if not self.check_event(yaml.AliasEvent): return super().compose_node(*above)
             raise yaml.MarkedYAMLError(problem='an alias; write out what it stands for', problem_mark=self.peek_event().start_mark)
     content = read_bytes(file)
-    try: return yaml.load(content, Plain)
+    try: return yaml.load(content, Plain)                                       # noqa: S506   Plain is a SafeLoader that takes less
     except yaml.YAMLError as error: raise ValueError(f'{file}: no YAML: {" ".join(str(error).split())[:300]}') from None
     except (ValueError, IndexError, AttributeError, RecursionError) as error:
         raise ValueError(f'{file}: no YAML of values that are read here ({error})') from None
