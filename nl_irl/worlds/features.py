@@ -32,12 +32,12 @@ COLUMNS = ('scanId', 'viewpointId', 'image_w', 'image_h', 'vfov', 'features')   
 LONGEST = 1 << 24                                                                  # bytes of a line; 36 x 2048 numbers take 393,216
 WIDTHS, CLASSES = (512, 640, 768, 1024, 2048), 1000                                # usual widths, and the classes of ImageNet
 View = tuple[int, str, np.ndarray]                                                 # row of the world, place in the file, (36, column)
-UNREADABLE = (OSError, RuntimeError, LookupError, TypeError, SystemError)           # what h5py says of a damaged file
+UNREADABLE = (OSError, ValueError, RuntimeError, LookupError, TypeError, SystemError)       # what h5py says of a damaged file
 
 # %% auto #0
 __all__ = ['COLUMNS', 'LONGEST', 'WIDTHS', 'CLASSES', 'View', 'UNREADABLE', 'READERS', 'decode', 'read_tsv', 'open_hdf5',
-           'read_hdf5', 'feature_width', 'halves', 'Table', 'convert', 'Features', 'open_features', 'make_features',
-           'features_folder', 'load_features']
+           'reading', 'read_hdf5', 'feature_width', 'halves', 'Table', 'convert', 'Features', 'open_features',
+           'make_features', 'features_folder', 'load_features']
 
 # %% ../../nbs/30_features.ipynb #c004
 def decode(text: bytes, place: str) -> np.ndarray:
@@ -79,20 +79,26 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         yield file
 
 # %% ../../nbs/30_features.ipynb #n000
+@contextmanager
+def reading(place: str) -> Iterator[None]:
+    "What h5py cannot read in the `with` block is a `ValueError` that begins with `place`."
+    try: yield
+    except UNREADABLE as error: raise ValueError(f'{place}: cannot be read ({error}); is the file complete? Fetch it again') from None
+
 def read_hdf5(path: Path, wanted: Mapping[tuple[str, str], int]) -> Iterator[View]:
     "Row, place and views (36, columns) of the viewpoints `wanted` ((scan, viewpoint) -> row) that the file has, in their order."
     with open_hdf5(path) as file:
         for (scan, viewpoint), row in tqdm(wanted.items(), desc=path.name, unit='viewpoint', leave=False):
             place = f'{path}, dataset {scan}_{viewpoint}'
-            try:
+            with reading(place):
                 data = file.get(f'{scan}_{viewpoint}')
-                if data is None: continue
-                require(hasattr(data, 'ndim'), f'{place}: a group, expected a dataset of {VIEWS} views')
-                require(data.dtype.kind == 'f', f'{place}: numbers of type {data.dtype}, expected floats')
-                require(data.ndim == 2 and len(data) == VIEWS, f'{place}: shape {data.shape}, expected ({VIEWS}, dim); compute the features of all views')
-                require(data.nbytes <= LONGEST, f'{place}: {data.shape[1]:,} columns are more than features have; is this the right file?')
-                views = data[()]
-            except UNREADABLE as error: raise ValueError(f'{place}: cannot be read ({error}); is the file complete? Fetch it again') from None
+                shape, kind, size = (data.shape, data.dtype, data.nbytes) if hasattr(data, 'shape') else (None, None, 0)
+            if data is None: continue
+            require(shape is not None, f'{place}: a group, expected a dataset of {VIEWS} views')
+            require(kind.kind == 'f', f'{place}: numbers of type {kind}, expected floats')
+            require(len(shape) == 2 and shape[0] == VIEWS, f'{place}: shape {shape}, expected ({VIEWS}, dim); compute the features of all views')
+            require(size <= LONGEST, f'{place}: {shape[1]:,} columns are more than features have; is this the right file?')
+            with reading(place): views = data[()]
             yield row, place, views
 
 READERS = {'.tsv': read_tsv, '.hdf5': read_hdf5, '.h5': read_hdf5}
