@@ -67,7 +67,7 @@ lab: $(READY)
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(TOUR)
 
 app: $(READY)
-	$(BIN)/voila --Voila.ip=127.0.0.1 $(TOUR)
+	$(BIN)/voila --Voila.ip=127.0.0.1 --Voila.auto_token=True $(TOUR)
 
 # What the project is measured beside wants other versions of what it shares with it.
 PEERS := .venv-peers

@@ -59,7 +59,7 @@ def heard(found: Learned, text: str) -> torch.Tensor:
 @torch.no_grad()
 def worth_of(found: Learned, start: int, heading: float, text: str, *, rewarded: Any = None) -> Worth:
     "The `Worth` of `text` by the reward of `found` (or `rewarded`, another) for an agent at row `start` that looks along `heading` (radians)."
-    world, moves = found.bench.world, found.run.config['settings']['route_irl']['moves']
+    world, moves = found.bench.world, found.setting('route_irl', 'moves')
     routes = shortest_routes(world, np.array([start]), np.array([heading]), moves=moves)
     worth = by_reward(rewarded or found.network('reward'), found.env)(heard(found, text), routes).cpu().double()
     there = tree_successors(routes, world.neighbor.shape[1])
@@ -92,7 +92,7 @@ def told_of(found: Learned, path: np.ndarray, heading: float, **how: Any) -> str
 def agreed_route(found: Learned, worth: Worth, text: str) -> np.ndarray:
     "Viewpoint rows of the best route by reward and speaker together: the likelihood of `text` is added for the routes with the highest reward (`rescored`)."
     known = lambda tokens, routes: torch.as_tensor(worth.reward[routes.viewpoint - worth.first], device=found.env.device)
-    both = rescored(known, by_speaker(found.network('generator'), found.env), weight=found.run.config['settings']['planning']['speaker'])
+    both = rescored(known, by_speaker(found.network('generator'), found.env), weight=found.setting('planning', 'speaker'))
     return np.array(worth.routes.path(int(both(heard(found, text), worth.routes).argmax())))
 
 # %% ../nbs/66_asking.ipynb #n013
@@ -133,7 +133,7 @@ def ask(found: Learned, scan: str, start: str, text: str, *, heading: float = 0.
     require(row in world.rows_in(scan), f'viewpoint {start} lies in {world.scans[world.scan[row]]}, not in {scan}')
     task, networks = Task('asked_0', scan, start, heading, text), found.networks
     asked = questions(found.env, [task], found.vocabulary)
-    walk = rollout(networks['policy'], found.env, asked, horizon=found.run.config['settings']['horizon']) if 'policy' in networks else None
+    walk = rollout(networks['policy'], found.env, asked, horizon=found.setting('horizon')) if 'policy' in networks else None
     worth = worth_of(found, row, heading, text) if 'reward' in networks else None
     agreed = agreed_route(found, worth, text) if worth and 'generator' in networks else None
     answer = Answer(task, unknown_words(found, text), walk, worth, agreed, '')

@@ -22,11 +22,12 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
     'help_option_names': ['-h', '--help'], 'max_content_width': 110})
 
 # %% auto #0
-__all__ = ['app', 'COLUMNS', 'Split', 'Data', 'Official', 'show_version', 'about', 'join_pairs', 'parse_parameters',
+__all__ = ['app', 'COLUMNS', 'Split', 'Data', 'Official', 'data_app', 'show_version', 'about', 'join_pairs', 'parse_parameters',
            'print_scores', 'print_files', 'show', 'run', 'resume', 'standings', 'watcher', 'sweep_command',
            'adapt_command', 'report_command', 'paths_of', 'submit', 'score', 'print_numbers', 'reward_command',
            'generator_command', 'answer_facts', 'ask_command', 'keep_record', 'record_command', 'pack_command',
-           'data_command', 'export_command', 'requirement_facts', 'optional_facts', 'doctor', 'refusal', 'main']
+           'data_command', 'clean_command', 'export_command', 'requirement_facts', 'optional_facts', 'doctor',
+           'refusal', 'main']
 
 # %% ../nbs/80_cli.ipynb #c003
 def show_version(wanted: bool) -> None:
@@ -440,16 +441,21 @@ def pack_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A run 
     print(f'{out}: {size / 1e6:.1f} MB')
 
 # %% ../nbs/80_cli.ipynb #c016
-@app.command('data')
-def data_command(data: Data = '') -> None:
-    """Check the Room-to-Room data.
+data_app = typer.Typer(rich_markup_mode=None)
+app.add_typer(data_app, name='data')
+
+@data_app.callback(invoke_without_command=True)
+def data_command(context: typer.Context, data: Data = '') -> None:
+    """Check the Room-to-Room data, or empty the cache.
 
     \b
     nl-irl data
     nl-irl data --data ~/r2r
+    nl-irl data clean --help
 
     Says what is there and intact, what is missing (exit status 1), and where its authors publish it.
     """
+    if context.invoked_subcommand: return
     from nl_irl.data import data_folder, report
     facts = report(data or None)
     print(data_folder(data or None))
@@ -457,6 +463,35 @@ def data_command(data: Data = '') -> None:
         print(f'{fact.state:<9} {fact.path:<26} {fact.detail}')
         if fact.state != 'ok': print(f'{"":<9} from {fact.source}')
     if any(fact.state != 'ok' for fact in facts): raise typer.Exit(1)
+
+# %% ../nbs/80_cli.ipynb #n000
+@data_app.command('clean')
+def clean_command(parts: Annotated[list[str], typer.Argument(metavar='[PART ...]', help='houses, r2r, features, scene, or a name; all without.')] = [],    # noqa: B006
+                  stale: Annotated[bool, typer.Option('--stale', help='Only houses that another version of nl_irl made.')] = False,
+                  yes: Annotated[bool, typer.Option('--yes', help='Do not ask.')] = False) -> None:
+    """Show what the cache holds, and remove it after asking.
+
+    \b
+    nl-irl data clean
+    nl-irl data clean --stale
+    nl-irl data clean r2r features --yes
+
+    The cache (NL_IRL_CACHE, else the user's cache folder) holds what can be made again: generated houses, tables of Room-to-Room, converted features,
+    pictures of scenes. Nothing else is removed, not even beside it, and never the data itself.
+    """
+    from nl_irl.worlds.cache import cache_folder, cached_folders, remove_cached
+    asked = lambda name, part: name == part or name.startswith(f'{part}-')
+    there = cached_folders()
+    unknown = [part for part in parts if not any(asked(kept.folder.name, part) for kept in there)]
+    kinds = sorted({kept.folder.name.split('-')[0] for kept in there})
+    if unknown: raise ValueError(f'{cache_folder()}: holds no {unknown[0]}; it has {", ".join(kinds) or "nothing"}')
+    chosen = [kept for kept in there if (kept.stale or not stale) and (not parts or any(asked(kept.folder.name, part) for part in parts))]
+    print(cache_folder())
+    for kept in chosen: print(f'{kept.size / 1e6:9.1f} MB  {kept.folder.name}' + '  (of another version)' * kept.stale)
+    if not chosen: return print('nothing to remove')
+    if not yes and not typer.confirm(f'Remove {len(chosen)} folders, {sum(kept.size for kept in chosen) / 1e6:.1f} MB?'): return print('nothing was removed')
+    for kept in chosen:
+        if not remove_cached(kept): print(f'{kept.folder}: stays, since it holds other files', file=sys.stderr)
 
 # %% ../nbs/80_cli.ipynb #c027
 @app.command('export')

@@ -68,7 +68,7 @@ class Parameter:
         "The value that `text` writes, of the type of the default; else a `ValueError`."
         if isinstance(self.default, str): return text
         try: value = {'true': True, 'false': False}.get(text, None) if text in ('true', 'false') else ast.literal_eval(text)
-        except (ValueError, SyntaxError): value = text
+        except (ValueError, SyntaxError, RecursionError, MemoryError): value = text            # so deep that Python gives up
         return self.check(value)
 
 # %% ../nbs/61_experiment.ipynb #c009
@@ -80,7 +80,8 @@ def notebook_parameters(path: Path) -> dict[str, Parameter]:
     require(len(cells) == 1, f'{path}: {len(cells)} cells tagged `parameters`, an experiment has one (in JupyterLab: Property Inspector, Cell Tags)')
     source, found = ''.join(cells[0]['source']), {}
     try: lines, tokens = ast.parse(source).body, list(tokenize.generate_tokens(io.StringIO(source).readline))
-    except (SyntaxError, tokenize.TokenError) as error: raise ValueError(f'{path}: the parameters cell is not Python: {error}') from None
+    except (SyntaxError, ValueError, tokenize.TokenError, RecursionError, MemoryError) as error:
+        raise ValueError(f'{path}: the parameters cell is not Python: {error}') from None
     comments = {t.start[0]: t.string.lstrip('# ') for t in tokens if t.type == tokenize.COMMENT}
     for line in lines:
         target = line.targets[0] if isinstance(line, ast.Assign) else getattr(line, 'target', None)

@@ -91,12 +91,13 @@ def write_manifest(folder: Path | str, **facts: Any) -> None:
     write_json(folder/'manifest.json', facts | {'files': files})
 
 def verify(folder: Path | str) -> dict[str, Any]:
-    "The manifest of `folder`, after checking that each file it lists is there and unchanged; else a `ValueError` that names the file."
+    "The manifest of `folder`, after checking that each file it lists is there, in it, and unchanged; else a `ValueError` that names the file."
     folder = Path(folder)
     manifest = read_json(folder/'manifest.json')
     files = manifest.get('files') if isinstance(manifest, dict) else None
     if not isinstance(files, dict): raise ValueError(f'{folder}: its manifest.json lists no files; remake the folder')
     for name, expected in files.items():
+        if Path(name).is_absolute() or '..' in Path(name).parts: raise ValueError(f'{folder}: its manifest.json lists {brief(name)}, outside of the folder')
         if not (folder/name).is_file(): raise ValueError(f'{folder/name}: missing, though manifest.json lists it; restore or remake it')
         if sha256(folder/name) != expected: raise ValueError(f'{folder/name}: its bytes differ from the checksum in manifest.json; restore or remake it')
     return manifest

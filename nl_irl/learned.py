@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from .appraisal import Truth, appraise
 from .benchmarks import Benchmark, load_benchmark
 from .environment import Environment
 from .faithfulness import appraise_generator
+from .files import brief, is_number
 from .models.generator import GeneratorConfig, GoalGenerator
 from .models.policy import Policy, PolicyConfig
 from .models.reward import RouteReward
@@ -49,12 +51,15 @@ def load(run: Run, name: str) -> tuple[nn.Module, Vocabulary]:
     "The network `name` of `run`, ready to act, and its vocabulary; a `ValueError` if the run has none, or another kind of it."
     kind, config = NETWORKS[name]
     tensors, facts = run.load_checkpoint(name)
+    shapes = lambda state: {k: v.shape for k, v in state.items()}
     try:
+        with torch.device('meta'): empty = kind(config(**facts['config']))              # sizes that take no memory, before any that do
+        require(shapes(empty.state_dict()) == shapes(tensors), 'its weights are not of the sizes in its config')
         network = kind(config(**facts['config']))
         network.load_state_dict(tensors)
         return network.eval(), Vocabulary(tuple(facts['words']))
-    except (KeyError, TypeError, RuntimeError, ValueError) as error:
-        raise ValueError(f'{run.folder}/checkpoints/{name}: not what this version keeps ({str(error).splitlines()[0]}); run again') from None
+    except (KeyError, TypeError, RuntimeError, ValueError, OverflowError) as error:
+        raise ValueError(f'{run.folder}/checkpoints/{name}: not what this version keeps ({str(error).splitlines()[0][:200]}); run again') from None
 
 # %% ../nbs/63_learned.ipynb #c006
 @dataclass(frozen=True, eq=False)
@@ -70,6 +75,13 @@ class Learned:
         "The network `name`; a `ValueError` names those that there are."
         require(name in self.networks, f'{self.run.folder}: keeps no {name}; it has {", ".join(self.networks) or "none"}')
         return self.networks[name]
+
+    def setting(self, *names: str) -> float:
+        "The number that the settings of the run have under `names`, one inside the other; a `ValueError` where there is none."
+        value: Any = self.run.config['settings']
+        for name in names: value = value.get(name) if isinstance(value, dict) else None
+        require(is_number(value, 1000), f'{self.run.folder}: config.json gives no number for settings.{".".join(names)}, but {brief(value)}; run again')
+        return value
 
     def learned_from(self, split: str) -> bool:
         "Whether the run learned from `split`: from train, and with `final` from dev as well."
@@ -92,7 +104,9 @@ class Learned:
 def world_of(run: Run, data: Path | str | None = None) -> Benchmark:
     "The world that `run` learned in; a `ValueError` if it cannot be made, or is another by its checksum."
     given = run.config['parameters']
-    require({'world', 'preset'} <= set(given), f'{run.folder}: config.json names no world and preset; it is no run of an experiment that can be opened')
+    good = all(isinstance(given.get(k, ''), str) for k in ('world', 'preset', 'scene', 'episodes', 'encoder')) and is_number(given.get('spacing', 1))
+    good = good and {'world', 'preset'} <= set(given)
+    require(good, f'{run.folder}: config.json names no world and preset; it is no run of an experiment that can be opened')
     config = SceneConfig(**{k: given[k] for k in ('spacing', 'encoder') if k in given})
     files = {k: given[k] for k in ('scene', 'episodes')[:1 + (given['world'] == 'habitat')] if given.get(k)}
     bench = load_benchmark(given['world'], preset=given['preset'], data=data or None, config=config, **files)
@@ -122,10 +136,10 @@ def checker(bench: Benchmark) -> Truth | None:
 # %% ../nbs/63_learned.ipynb #c011
 def appraised(found: Learned, reward: nn.Module, episodes: Sequence[Episode], *, seed: int = 0) -> tuple[dict[str, float], pd.DataFrame]:
     "What `appraise` finds of `reward` on `episodes`; a `ValueError` if the run keeps no policy."
-    policy, chosen = found.network('policy'), found.run.config['settings']
-    tried = run_episodes(policy, found.env, [e.task for e in episodes], found.vocabulary, horizon=chosen['horizon'],
+    policy = found.network('policy')
+    tried = run_episodes(policy, found.env, [e.task for e in episodes], found.vocabulary, horizon=found.setting('horizon'),
                          generator=torch.Generator(found.env.device).manual_seed(seed))
-    return appraise(by_reward(reward, found.env), found.env, episodes, found.vocabulary, tried, moves=chosen['route_irl']['moves'],
+    return appraise(by_reward(reward, found.env), found.env, episodes, found.vocabulary, tried, moves=found.setting('route_irl', 'moves'),
                     truth=checker(found.bench), rng=np.random.default_rng(seed))
 
 def reward_appraisal(found: Learned, split: str, *, seed: int = 0) -> dict[str, float]:
@@ -135,7 +149,7 @@ def reward_appraisal(found: Learned, split: str, *, seed: int = 0) -> dict[str, 
 # %% ../nbs/63_learned.ipynb #c014
 def generator_appraisal(found: Learned, split: str, *, seed: int = 0) -> dict[str, float]:
     "What a generator's sentences about `split` are worth (`appraise_generator`); a `ValueError` names the splits, or what the run does not keep."
-    horizon = found.run.config['settings']['horizon']
+    horizon = found.setting('horizon')
     return appraise_generator(found.network('generator'), found.env, found.answered(split), found.vocabulary, found.bench, horizon=horizon, seed=seed)[0]
 
 # %% ../nbs/63_learned.ipynb #c017

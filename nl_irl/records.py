@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,15 @@ from .benchmarks import Benchmark
 from .experiment import find_experiment, notebook_parameters, read_request, spelled
 from .files import write_bytes
 from .learned import world_of
-from .runs import Run
+from .runs import UNREADABLE, Run, read_table, read_timings, said
 from .sweeps import Cell
 from .types import require
 from .worlds.tables import distance_between
 
 # %% auto #0
-__all__ = ['FORMAT', 'FREE', 'NAMES', 'NUMBERS', 'COLUMNS', 'distinct', 'asked', 'slim', 'curves', 'quantiles', 'facts_of',
-           'record', 'Record', 'read_record', 'read_records', 'of_cells', 'results_of', 'episode_facts', 'record_world']
+__all__ = ['FORMAT', 'FREE', 'NAMES', 'NUMBERS', 'COLUMNS', 'FACTS', 'distinct', 'asked', 'slim', 'curves', 'quantiles',
+           'facts_of', 'record', 'Record', 'read_record', 'read_records', 'of_cells', 'results_of', 'episode_facts',
+           'record_world']
 
 # %% ../nbs/73_records.ipynb #n004
 FORMAT = 1                                                          # of records; a change that older code cannot read raises it
@@ -77,7 +79,7 @@ def quantiles(rewards: pd.DataFrame) -> list[dict[str, Any]]:
 def facts_of(run: Run) -> dict[str, Any]:
     "What a record of `run` says beside its results."
     experiment, given = asked(run)
-    config, spent = run.config, pd.read_json(run.folder/'timings.jsonl', lines=True)
+    config, spent = run.config, read_timings(run.folder)
     changed = distinct(experiment, given)
     there = lambda name: run.table(name) if (run.folder/f'{name}.parquet').exists() else None
     worth, rewards = there('appraisal'), there('rewards')
@@ -101,6 +103,8 @@ def record(run: Run, folder: Path | str) -> Path:
     return file
 
 # %% ../nbs/73_records.ipynb #n011
+FACTS = {'experiment': str, 'parameters': dict, 'command': str, 'cpu_s': dict, 'git': (dict, NoneType), 'data': dict}      # what is read of every record
+
 @dataclass(frozen=True, eq=False)
 class Record:
     "What is kept of a run, in `file`: `facts` (experiment, parameters, command, data, code, git, cpu_s ...), and its results."
@@ -110,7 +114,7 @@ class Record:
     @cached_property
     def results(self) -> pd.DataFrame:
         "One row for each agent and episode, as its run wrote them, with the run's seed and the path_id."
-        found = pd.read_parquet(self.file)
+        found = read_table(self.file, ('agent', 'split', 'id', 'SR'))
         return found.assign(seed=self.facts['parameters'].get('seed', 0), path_id=found.id.str.rsplit('_', n=1).str[0])
 
     def minutes(self, without: Sequence[str] = ()) -> float:
@@ -124,8 +128,11 @@ class Record:
 def read_record(file: Path) -> Record:
     "The record in `file`; a `ValueError` if it is none, or of another format."
     try: facts = json.loads(pq.read_schema(file).metadata[b'nl_irl'])
-    except (OSError, ValueError, KeyError, TypeError) as error: raise ValueError(f'{file}: no record ({error}); make it anew with nl-irl record') from None
+    except UNREADABLE as error:
+        raise ValueError(f'{file}: no record ({said(error)}); make it anew with nl-irl record') from None
     require(isinstance(facts, dict) and facts.get('format') == FORMAT, f'{file}: a record of another format; make it anew with nl-irl record')
+    wrong = [name for name, kind in FACTS.items() if not isinstance(facts.get(name), kind)]
+    require(not wrong, f'{file}: a record whose {", ".join(wrong)} cannot be read; make it anew with nl-irl record')
     return Record(file, facts)
 
 def read_records(folder: Path | str) -> list[Record]:

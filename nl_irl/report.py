@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from .evaluation import compare
 from .files import write_bytes
 from .metrics import METRICS
 from .plots.curves import INK, interval_plot, learning_curve
-from .runs import Run, read_lines
+from .runs import Run, read_timings
 from .types import require
 
 # %% auto #0
@@ -56,7 +57,8 @@ def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: S
     return '<div class="scroll"><table>' + '\n'.join([line(head, 'th'), *(line(cells, 'td') for cells in rows)]) + '</table></div>'
 
 def picture(png: bytes, caption: str) -> str:
-    "An embedded PNG with its caption."
+    "An embedded PNG with its caption; a `ValueError` for anything else, which a link in a run folder may lead to."
+    require(png.startswith(b'\x89PNG\r\n'), f'{caption}: no PNG, so it is not shown; run again')
     source = f'data:image/png;base64,{base64.b64encode(png).decode()}'
     return f'<figure><img alt="{escape(caption)}" src="{source}"><figcaption>{escape(caption)}</figcaption></figure>'
 
@@ -66,7 +68,7 @@ def may_see(sees: Mapping[str, Any], agent: str) -> str:
     parts = (agent, agent.partition(', ')[0], *reversed(agent.split(': ')))
     name = next((part for part in parts if part in sees), None)
     if name is None: return ''
-    return may_see(sees[name], agent.partition(', ')[2]) if isinstance(sees[name], dict) else sees[name]
+    return may_see(sees[name], agent.partition(', ')[2]) if isinstance(sees[name], dict) else str(sees[name])
 
 def results_of(runs: Sequence[Run]) -> pd.DataFrame:
     "The results of all `runs`, with the column sees: what the agent was allowed to see, as the experiment says it in its config."
@@ -108,8 +110,9 @@ def level_table(frame: pd.DataFrame) -> str:
 def drawn(draw: Callable[[Figure], Any], width: float, height: float) -> bytes:
     "The PNG of a figure of `width` by `height` inches that `draw` fills."
     figure, content = Figure(figsize=(width, height), layout='constrained'), io.BytesIO()
-    draw(figure)
-    figure.savefig(content, format='png', dpi=160, metadata={'Software': None})
+    with rc_context({'text.parse_math': False}):                        # names come from run folders: a $ in one is a $
+        draw(figure)
+        figure.savefig(content, format='png', dpi=160, metadata={'Software': None})
     return content.getvalue()
 
 def curves(run: Run) -> str:
@@ -151,7 +154,7 @@ def origin(run: Run) -> dict[str, Any]:
     "What made a run, flat: experiment, code, commit, data, versions, threads and times."
     config, git = run.config, run.config['git']
     commit = {'commit': git['commit'][:12] + ' and uncommitted changes' * git['changed']} if git else {}
-    timings = read_lines(run.folder/'timings.jsonl').to_dict('records')
+    timings = read_timings(run.folder).to_dict('records')
     return {'experiment': config.get('experiment', ''), 'code (SHA-256)': config['code'][:12]} | commit | {
         f'data: {name}': checksum[:12] for name, checksum in config.get('data', {}).items()} | config['versions'] | {'threads': config['threads']} | {
         f'time: {t["what"]}': f'{t["wall_s"]:,.1f} s, {t["cpu_s"]:,.1f} CPU-s' for t in timings}

@@ -24,10 +24,12 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import numpy as np
 import pandas as pd
 
 from . import __version__
-from .files import atomic, brief, read_bytes, read_json, sha256, verify, write_bytes, write_json
+from .files import atomic, brief, is_number, read_bytes, read_json, sha256, verify, write_bytes, write_json
+from .metrics import METRICS
 from .types import require
 
 if TYPE_CHECKING:
@@ -38,10 +40,11 @@ if TYPE_CHECKING:
 FORMAT = 1                  # of run folders; a change that older code cannot read raises it
 
 # %% auto #0
-__all__ = ['FORMAT', 'PACKAGE', 'DEPENDENCIES', 'TYPES', 'OPTIONAL', 'LISTED', 'PROGRESS', 'code_checksum', 'git_state',
-           'provenance', 'write_all', 'append_line', 'read_lines', 'lock', 'holder', 'save_tensors', 'read_part',
-           'load_facts', 'checked', 'load_tensors', 'check_saved', 'read_config', 'read_table', 'Run', 'differences',
-           'prepare', 'board', 'Log', 'Recording', 'finish', 'progress']
+__all__ = ['FORMAT', 'PACKAGE', 'DEPENDENCIES', 'TYPES', 'OPTIONAL', 'TEXTS', 'UNREADABLE', 'LISTED', 'PROGRESS', 'code_checksum',
+           'git_state', 'provenance', 'write_all', 'append_line', 'read_lines', 'read_timings', 'lock', 'holder',
+           'save_tensors', 'read_part', 'load_facts', 'checked', 'load_tensors', 'check_saved', 'read_config', 'said',
+           'texts', 'numbers', 'misfit', 'read_table', 'Run', 'differences', 'prepare', 'board', 'Log', 'Recording',
+           'finish', 'progress']
 
 # %% ../nbs/60_runs.ipynb #c004
 PACKAGE = Path(importlib.util.find_spec('nl_irl').origin).parent
@@ -81,13 +84,24 @@ def append_line(file: BinaryIO, record: Mapping[str, Any]) -> None:
     clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
     write_all(file, (json.dumps(clean, allow_nan=False) + '\n').encode())
 
-def read_lines(path: Path) -> pd.DataFrame:
-    "One row a line; a last line that was cut off is left out, and any other that does not parse is a `ValueError` naming it."
-    records, lines = [], path.read_bytes().split(b'\n')[:-1] if path.exists() else []
+def read_lines(path: Path, needs: Sequence[str]) -> pd.DataFrame:
+    """One row a line: numbers, and text in the column `what`; a last line that was cut off is left out.
+
+    A `ValueError` names any other line that does not parse, or has not all that a reader `needs`.
+    """
+    records, lines = [], path.read_bytes().split(b'\n')[:-1] if path.is_file() else []
     for number, line in enumerate(lines, 1):
-        try: records.append(dict(json.loads(line)))
-        except (ValueError, TypeError): raise ValueError(f'{path}: line {number} is no JSON object: {line[:40]!r}; restore or remake the run') from None
+        try: json.dumps(record := json.loads(line), ensure_ascii=False).encode()                 # half a surrogate pair cannot be written again
+        except (ValueError, RecursionError): record = None
+        fits = lambda name, x: isinstance(x, str) if name == 'what' else x is None or is_number(x, 1e300)
+        good = isinstance(record, dict) and all(record.get(n) is not None for n in needs) and all(fits(*item) for item in record.items())
+        require(good, f'{path}: line {number} is no JSON object of numbers with {", ".join(needs)}: {line[:40]!r}; restore or remake the run')
+        records.append(record)
     return pd.DataFrame(records)
+
+def read_timings(folder: Path) -> pd.DataFrame:
+    "What each stage of the run in `folder` took: what, wall_s, cpu_s (errors: `read_lines`)."
+    return read_lines(folder/'timings.jsonl', ('what', 'wall_s', 'cpu_s'))
 
 # %% ../nbs/60_runs.ipynb #c010
 def lock(folder: Path, *, name: str = '.lock', wait: float = 0.2) -> BinaryIO:
@@ -188,15 +202,40 @@ def read_config(folder: Path) -> dict[str, Any]:
     require(not missing, f'{path}: lacks {", ".join(missing)}; {again}')
     for name, kind in (TYPES | OPTIONAL).items():
         require(isinstance(config.get(name), kind) or name not in config, f'{path}: {name} cannot be {brief(config.get(name))}; {again}')
+    git, data = config['git'] or {'commit': '', 'changed': False}, config.get('data', {})
+    require(isinstance(git.get('commit'), str) and isinstance(git.get('changed'), bool), f'{path}: git cannot be {brief(git)}; {again}')
+    require(all(isinstance(x, str) for x in data.values()), f'{path}: data cannot be {brief(data)}; {again}')
     return config
 
+# %% ../nbs/60_runs.ipynb #n001
+TEXTS = ('agent', 'split', 'level', 'id', 'path_id', 'scan', 'instruction')
+UNREADABLE = (ValueError, OSError, LookupError, RuntimeError, TypeError, AttributeError)         # what pyarrow and pandas say of a damaged file
+
+def said(error: Exception) -> str:
+    "What `error` says, in one line of 200 characters at most."
+    return ' '.join(str(error).split())[:200]
+
+def texts(values: Any) -> bool: return isinstance(values, np.ndarray | pd.Series) and all(isinstance(v, str) for v in values)
+
+def numbers(values: Any) -> bool: return isinstance(values, np.ndarray | pd.Series) and (values.dtype.kind in 'fiub' or not len(values))
+
+def misfit(name: str, column: pd.Series) -> str:
+    "What the `column` called `name` of a table should hold, if it does not; else ''."
+    if name in TEXTS and not texts(column): return 'text'
+    if name in METRICS and not numbers(column): return 'numbers'
+    if name == 'viewpoints' and not all(map(texts, column)): return 'lists of viewpoint ids'
+    if name == 'probabilities' and not all(isinstance(steps, np.ndarray) and all(map(numbers, steps)) for steps in column): return 'probabilities of each step'
+    return ''
 
 def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
-    "The table at `path`; a `ValueError` if it is none, or lacks some of `columns`."
-    try: found = pd.read_parquet(path)
-    except (ValueError, OSError) as error: raise ValueError(f'{path}: no readable table ({error}); run again') from None
+    "The table at `path`; a `ValueError` if it is none, lacks some of `columns`, or holds in a column of a known name something else."
+    try:
+        found = pd.read_parquet(path)
+        wrong = [f'{name} should hold {wanted}' for name in found if (wanted := misfit(name, found[name]))]
+    except UNREADABLE as error: raise ValueError(f'{path}: no readable table ({said(error)}); run again') from None
     missing = [c for c in columns if c not in found]
-    require(not missing, f'{path}: lacks the columns {", ".join(missing)}; it has {", ".join(found)}, so write it as experiments/imitation does')
+    require(not missing, f'{path}: lacks the columns {", ".join(missing)}; it has {", ".join(map(str, found))}, so write it as experiments/imitation does')
+    require(not wrong, f'{path}: column {"; column ".join(wrong)}; write it as experiments/imitation does')
     return found
 
 # %% ../nbs/60_runs.ipynb #c019
@@ -227,7 +266,7 @@ class Run:
 
     def metrics(self) -> pd.DataFrame:
         "What was logged: step and one column a scalar."
-        return read_lines(self.folder/'metrics.jsonl')
+        return read_lines(self.folder/'metrics.jsonl', ['step'])
 
     def table(self, name: str, columns: Sequence[str] = ()) -> pd.DataFrame:
         "The table `name`, as results or trajectories; a `ValueError` names those that there are, or which of `columns` it lacks."

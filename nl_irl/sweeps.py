@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
 import shlex
@@ -21,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from .experiment import find_experiment, notebook_parameters, read_request, send, settle, spelled
-from .files import write_bytes
-from .runs import code_checksum, read_lines
+from .files import brief, read_bytes, write_bytes
+from .runs import code_checksum, read_timings
 from .types import require
 
 # %% auto #0
-__all__ = ['KEYS', 'PROCESS', 'STOPPED', 'Watch', 'ENGINES', 'Cell', 'of_kind', 'filled', 'combinations', 'read_sweep',
-           'Standing', 'beside', 'stage', 'standing', 'run_cell', 'sweep', 'by_processes', 'by_ray', 'left_s',
-           'summary']
+__all__ = ['KEYS', 'MOST', 'PROCESS', 'STOPPED', 'Watch', 'ENGINES', 'Cell', 'of_kind', 'filled', 'combinations', 'read_yaml',
+           'read_sweep', 'Standing', 'beside', 'stage', 'standing', 'run_cell', 'sweep', 'by_processes', 'by_ray',
+           'left_s', 'summary']
 
 # %% ../nbs/65_sweeps.ipynb #n005
 @dataclass(frozen=True, eq=False)
@@ -47,37 +48,49 @@ class Cell:
 def of_kind(value: Any, kind: type, where: str) -> Any:
     "`value` if it is of `kind` (nothing at all is an empty one); else a `ValueError` that says `where`."
     value = kind() if value is None else value
-    require(isinstance(value, kind), f'{where} should be a {dict(dict="mapping", list="list", str="text")[kind.__name__]}, got {value!r}')
+    require(isinstance(value, kind), f'{where} should be a {dict(dict="mapping", list="list", str="text")[kind.__name__]}, got {brief(value)}')
     return value
 
 def filled(value: Any, values: Mapping[str, Any]) -> Any:
     "`value`, where it is a text with {name} of the grid's `values` in its place."
-    if isinstance(value, str):
-        for name, one in values.items(): value = value.replace(f'{{{name}}}', str(one))
-    return value
+    if not isinstance(value, str): return value
+    return re.sub(r'\{([^{}]+)\}', lambda found: str(values.get(found[1], found[0])), value)
 
 def combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     "Each with each of the values of `grid`."
     return (dict(zip(grid, values)) for values in itertools.product(*grid.values()))
 
+# %% ../nbs/65_sweeps.ipynb #n024
+def read_yaml(file: Path) -> Any:
+    "What the YAML `file` says, as plain values; a `ValueError` names it, and what is none or stands for something else (an alias)."
+    import yaml
+    class Plain(yaml.SafeLoader):
+        def compose_node(self, *above: Any) -> yaml.Node:
+            if not self.check_event(yaml.AliasEvent): return super().compose_node(*above)
+            raise yaml.MarkedYAMLError(problem='an alias; write out what it stands for', problem_mark=self.peek_event().start_mark)
+    content = read_bytes(file)
+    try: return yaml.load(content, Plain)                                       # noqa: S506   Plain is a SafeLoader that takes less
+    except yaml.YAMLError as error: raise ValueError(f'{file}: no YAML: {" ".join(str(error).split())[:300]}') from None
+    except (ValueError, IndexError, AttributeError, RecursionError) as error:
+        raise ValueError(f'{file}: no YAML of values that are read here ({error})') from None
+
 # %% ../nbs/65_sweeps.ipynb #n006
-KEYS = ('experiment', 'out', 'parameters', 'cells', 'grid')
+KEYS, MOST = ('experiment', 'out', 'parameters', 'cells', 'grid'), 10_000
 
 def read_sweep(file: Path | str) -> list[Cell]:
     "The cells of the YAML `file`, every parameter checked; a `ValueError` names the file and what is wrong in it."
-    import yaml
     file = Path(file)
-    try: plan = of_kind(yaml.safe_load(file.read_text(encoding='utf-8')), dict, f'{file}: a sweep')
-    except (OSError, UnicodeDecodeError) as error: raise ValueError(f'{file}: cannot be read ({getattr(error, "strerror", None) or error})') from None
-    except yaml.YAMLError as error: raise ValueError(f'{file}: no YAML: {" ".join(str(error).split())}') from None
+    plan = of_kind(read_yaml(file), dict, f'{file}: a sweep')
     unknown = [key for key in plan if key not in KEYS]
-    require(not unknown, f'{file}: a sweep has no {unknown}; it has {", ".join(KEYS)}')
+    require(not unknown, f'{file}: a sweep has no {brief(unknown)}; it has {", ".join(KEYS)}')
     common, grid = (of_kind(plan.get(key), dict, f'{file}: {key}') for key in ('parameters', 'grid'))
     rows = of_kind(plan.get('cells'), dict, f'{file}: cells') or {'all': {}}
     for name, values in grid.items(): require(bool(of_kind(values, list, f'{file}: grid: {name}')), f'{file}: grid: {name} lists no value')
+    many = len(rows) * math.prod(map(len, grid.values()))
+    require(many <= MOST, f'{file}: {many:,} cells, more than {MOST:,}: make several sweeps of it')
     out, cells = Path(of_kind(plan.get('out'), str, f'{file}: out') or Path('runs')/file.stem), []
     for name, own in rows.items():
-        require(bool(re.fullmatch(r'[\w.+-]+', str(name))), f'{file}: cells: {name!r} names a folder: letters, digits, . _ + and - will do')
+        require(bool(re.fullmatch(r'[\w.+-]*[\w+-][\w.+-]*', str(name))), f'{file}: cells: {brief(name)} names a folder: letters, digits, . _ + and - will do')
         own = dict(of_kind(own, dict, f'{file}: cells: {name}'))
         experiment = of_kind(own.pop('experiment', plan.get('experiment')), str, f'{file}: experiment')
         require(bool(experiment), f'{file}: cells: {name} has no experiment: say experiment: method, for all or there')
@@ -86,7 +99,9 @@ def read_sweep(file: Path | str) -> list[Cell]:
             spot = ','.join(f'{key}={value}' for key, value in values.items())
             require('/' not in spot, f'{file}: grid: {spot} names a folder, so it can have no /: give such a value under cells')
             given = {k: filled(v, values) for k, v in (common | own | values).items()}
-            checked = settle(known, given, f'{file}: cells: {name}: {experiment}')
+            where = f'{file}: cells: {name}: {experiment}'
+            try: checked = settle(known, given, where)
+            except ValueError as error: raise ValueError(f'{where}: {error}' if where not in str(error) else str(error)) from None
             cells.append(Cell(out/str(name)/spot, experiment, {key: checked[key] for key in given}, str(name)))
     return cells
 
@@ -111,7 +126,7 @@ def stage(folder: Path) -> str:
 
 def standing(cell: Cell, running: bool = False) -> Standing:
     "How far `cell` is, by its folder; `running`: whether this sweep runs it."
-    spent = read_lines(cell.folder/'timings.jsonl')
+    spent = read_timings(cell.folder)
     spent = {name: float(spent[name].sum()) if name in spent else 0. for name in ('cpu_s', 'wall_s')}
     if running: return Standing('running', stage(cell.folder), **spent)
     if (cell.folder/'manifest.json').exists():

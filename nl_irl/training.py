@@ -98,11 +98,12 @@ def save_snapshot(run: Recording, stage: str, learner: Learner, done: Progress) 
 
 def load_snapshot(folder: Path, stage: str) -> dict[str, Any]:
     "The snapshot of `stage` in the run folder `folder`: learner, random, progress and metrics; a `ValueError` names a file that is broken."
+    tensors, _ = load_tensors(folder/'snapshots', stage)
     try:
-        tensors, _ = load_tensors(folder/'snapshots', stage)
-        content = unpack(json.loads(tensors['layout'].numpy().tobytes()), tensors)
+        content = unpack(json.loads(bytes(tensors['layout'].tolist())), tensors)
         return content | {'progress': Progress(**content['progress'])}
-    except (KeyError, TypeError) as error: raise ValueError(f'{folder}/snapshots/{stage}.json: of another version ({error})') from None
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f'{folder}/snapshots/{stage}.json: of another version ({error})') from None
 
 # %% ../nbs/62_training.ipynb #c014
 @contextmanager

@@ -1,5 +1,6 @@
 """The command line as a user meets it: exit statuses, one sentence for a mistake, experiments run once, submissions scored."""
 
+import io
 import json
 import os
 import resource
@@ -120,6 +121,64 @@ def test_doctor_and_data_say_what_is_missing(says, monkeypatch, tmp_path):
     status, out, _ = says('data')
     assert status == 1 and 'missing' in out and 'https://github.com/peteanderson80/Matterport3DSimulator' in out
     refused(says('score', 'x.json', '--split', 'val_seen'), 'connectivity', 'nl-irl data')
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    "A cache with houses of this and of another version, features, and what others keep in the same folder, the data too."
+    from nl_irl.files import write_manifest
+    from nl_irl.worlds.cache import houses_name
+    folder, names = tmp_path/'cache', [houses_name('tiny', 0), f'houses-tiny-0-{"0" * 16}', f'features-{"a" * 16}']
+    for name in [*names, 'runs', 'thesis-0123456789abcdef', 'r2r']:
+        (folder/name).mkdir(parents=True)
+        (folder/name/'x.npy').write_bytes(bytes(1000))
+        if name != 'r2r': write_manifest(folder/name)
+    (folder/f'r2r-{"b" * 16}').mkdir()                                      # no manifest: unfinished, or someone else's
+    (folder/f'r2r-{"b" * 16}'/'x').write_text('x')
+    (folder/f'r2r-{"c" * 16}').symlink_to(folder/'runs')
+    monkeypatch.setenv('NL_IRL_CACHE', str(folder))
+    monkeypatch.setenv('NL_IRL_DATA', str(folder))
+    return folder, names
+
+
+def files(folder): return {str(p.relative_to(folder)) for p in folder.rglob('*')}
+
+
+@pytest.mark.parametrize('arguments, removed', [([], [0, 1, 2]), (['--stale'], [1]), (['features'], [2]), (['houses', 'features'], [0, 1, 2]),
+                                                (['houses', '--stale'], [1]), ([f'features-{"a" * 16}'], [2])])
+def test_the_cache_is_emptied_of_what_the_project_wrote(says, cache, monkeypatch, arguments, removed):
+    folder, names = cache
+    monkeypatch.setattr('sys.stdin', io.StringIO())
+    gone = {f'{names[k]}{file}' for k in removed for file in ('', '/x.npy', '/manifest.json')}
+    before = files(folder)
+    assert says('data', 'clean', *arguments)[0] == 1 and files(folder) == before               # nobody answered
+    status, out, said = says('data', 'clean', *arguments, '--yes')
+    assert status == 0 and not said and files(folder) == before - gone
+    assert [line.split()[2] for line in out.splitlines()[1:]] == sorted(names[k] for k in removed)
+    status, out, said = says('data', 'clean', *[a for a in arguments if a == '--stale'], '--yes')
+    assert status == 0 and ('nothing to remove' in out) == (len(removed) == 3 or '--stale' in arguments), out
+
+
+@pytest.mark.parametrize('answer, stays', [('n\n', True), ('\n', True), ('y\n', False)])
+def test_the_cache_is_emptied_after_a_yes(cache, tmp_path, answer, stays):
+    folder, names = cache
+    done = subprocess.run([Path(sys.executable).parent/'nl-irl', 'data', 'clean'], input=answer, capture_output=True, text=True)
+    assert done.returncode == 0 and ('nothing was removed' in done.stdout) == stays and (folder/names[0]).exists() == stays, done
+
+
+def test_what_was_put_into_a_cache_folder_stays(says, cache):
+    "Also what a forged manifest names outside of it."
+    folder, names = cache
+    (folder/names[0]/'notes.txt').write_text('mine')
+    (folder/names[1]/'manifest.json').write_text(json.dumps({'files': {'../runs/x.npy': '', '/etc/passwd': '', str(folder/'runs'/'x.npy'): '', 'x.npy': ''}}))
+    status, _, said = says('data', 'clean', '--yes')
+    assert status == 0 and said == f'{folder/names[0]}: stays, since it holds other files\n'
+    assert (folder/names[0]/'notes.txt').exists() and (folder/'runs'/'x.npy').exists() and not (folder/names[1]).exists()
+
+
+def test_a_part_that_the_cache_does_not_hold_is_refused(says, cache):
+    status, out, said = says('data', 'clean', 'scene')
+    assert status == 2 and not out and said == f'nl-irl: {cache[0]}: holds no scene; it has features, houses\n'
 
 
 GOLDEN = 'val_seen_noisy'

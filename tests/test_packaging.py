@@ -43,6 +43,14 @@ def test_every_requirement_is_pinned():
     assert '+' not in (ROOT/'constraints.txt').read_text(), 'a pin names a local build, which no index offers'
 
 
+def test_every_requirement_is_explained():
+    "In the table of CONTRIBUTING.md; and it explains no other."
+    rows = re.findall(r'^\| ([\w-]+)(?: \(([\w, ]+)\))? \| .* \| [\d.]+ \| [\d.]+ \|$', (ROOT/'CONTRIBUTING.md').read_text(), re.M)
+    extras = {key.removesuffix('_requirements'): value for key, value in settings().items() if key.endswith('_requirements') and key != 'dev_requirements'}
+    wanted = {(normal(re.match(r'[\w.-]+', r)[0]), extra) for extra, value in [('', settings()['requirements']), *extras.items()] for r in value.split()}
+    assert {(name, extra) for name, of in rows for extra in of.split(', ')} == wanted
+
+
 def test_every_import_is_required():
     "What modules import at their top is the standard library, the package, or a requirement of it."
     required = {normal(re.match(r'[\w.-]+', r)[0]) for r in settings()['requirements'].split()} | {'click'}

@@ -161,7 +161,7 @@ def test_ctrl_c_and_sigterm_save_and_say_how_to_go_on(toy, whole, tmp_path):
     assert 20 <= snapshot['update'] < 60
     status, said = ends(start(toy, 'resume', folder))
     assert status == 0 and 'goes on from where it was cut off' in said and content(folder) == whole[0], said
-    timings = runs.read_lines(folder/'timings.jsonl')
+    timings = runs.read_timings(folder)
     assert timings.what.tolist() == ['early', 'late'] and (timings.wall_s > 60 * 0.02).all()            # over all parts: the updates wait
 
 

@@ -20,9 +20,9 @@ from ..types import require
 NOISE = frozenset('the a an that please slowly carefully quickly quietly simply gently calmly'.split())   # words that carry no meaning wherever they stand
 
 # %% auto #0
-__all__ = ['NOISE', 'Words', 'Way', 'NOTHING', 'Term', 'read', 'expand', 'Rule', 'rules', 'lexicon', 'slot_of', 'match', 'fill',
-           'words_of', 'Node', 'Chart', 'listener', 'Grammar', 'draw_term', 'clauses_of', 'punctuate', 'Speaker',
-           'tokens_of', 'meanings']
+__all__ = ['NOISE', 'DEEPEST', 'Words', 'Way', 'NOTHING', 'Term', 'read', 'expand', 'Rule', 'rules', 'lexicon', 'slot_of',
+           'match', 'fill', 'words_of', 'Node', 'Chart', 'listener', 'Grammar', 'draw_term', 'clauses_of', 'punctuate',
+           'Speaker', 'tokens_of', 'meanings']
 
 # %% ../../nbs/12_grammar.ipynb #c004
 class Term(NamedTuple):
@@ -33,12 +33,16 @@ class Term(NamedTuple):
     def __str__(self) -> str:
         return f"{self.name}({', '.join(map(str, self.args))})" if self.args else self.name
 
+DEEPEST = 50
+
 @lru_cache(maxsize=1 << 16)
 def read(program: str) -> Term:
     "The term that `program` spells; `str` of it is the same text again. ValueError where it is not a program."
     stack: list[list] = [[]]
     for token in re.findall(r'[^(),]+|[(),]', program):
-        if token == '(': stack.append([])
+        if token == '(':
+            require(len(stack) < DEEPEST, f'program {program[:60]!r} ...: brackets deeper than any program has')
+            stack.append([])
         elif token == ')':
             require(len(stack) > 1 and bool(stack[-2]), f'program {program!r}: a bracket closes that was not opened')
             args = tuple(stack.pop())

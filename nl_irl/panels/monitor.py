@@ -19,7 +19,7 @@ import pandas as pd
 
 from .player import CHART, ROW, Panel, button
 from ..plots.curves import COLORS
-from ..runs import Run, holder, read_lines
+from ..runs import Run, holder, read_timings
 from ..types import require
 
 # %% auto #0
@@ -130,7 +130,7 @@ class RunMonitor(Panel):
         sizes = [f.stat().st_size if f.exists() else 0 for f in (self.watch.folder/'metrics.jsonl', self.watch.folder/'timings.jsonl')]
         now = self.watch.state, *sizes, self.watch.failure
         if now == self.seen: return
-        state, metrics, timed = now[0], self.watch.run.metrics(), read_lines(self.watch.folder/'timings.jsonl')
+        state, metrics, timed = now[0], self.watch.run.metrics(), read_timings(self.watch.folder)
         self.stopping.disabled, self.resuming.disabled = state != 'running', state != 'cut off'
         spent = '; '.join(f'{name} {cpu:.0f} CPU-s' for name, cpu in (timed.groupby('what', sort=False).cpu_s.sum().items() if len(timed) else ()))
         self.state.value = f'{self.watch.folder}: {state}, {len(metrics):,} lines logged' + (f'; {spent}' if spent else '')

@@ -23,7 +23,7 @@ from ..files import read_json, write_json
 from ..learned import Learned, open_run, world_of
 from .scenes import pictures, scene_of
 from ..plots.curves import COLORS
-from ..runs import Run
+from ..runs import Run, read_table
 from ..scoring import read_records, score_rows
 from ..metrics import pad
 from ..text import WORD, tokenize
@@ -107,10 +107,9 @@ def of_run(opened: Learned | Run | Path | str, data: Path | str | None = None) -
     require(path.is_file(), f'{run.folder}: keeps no trajectories{later}')
     keeps = {'policy', 'reward', 'generator'} & set(run.checkpoints())
     learned = opened if isinstance(opened, Learned) else open_run(run, data) if keeps else None
-    bench, large = learned.bench if learned else world_of(run, data), pq.read_table(path)
-    missing = [c for c in COLUMNS if c not in large.column_names]
-    require(not missing, f'{path}: lacks the columns {", ".join(missing)}; write it as experiments/imitation does')
-    return Source(run.folder.name, bench, scored(bench, large.select(COLUMNS).to_pandas()), large, learned, run.folder)
+    bench, table = learned.bench if learned else world_of(run, data), read_table(path, COLUMNS)
+    try: return Source(run.folder.name, bench, scored(bench, table[COLUMNS]), pq.read_table(path), learned, run.folder)
+    except ValueError as error: raise ValueError(f'{path}: {error}') from None
 
 def of_submission(file: Path | str, bench: Benchmark) -> Source:
     "The walks of a submission in the leaderboard's format (errors: `read_records`, and ids or viewpoints that `bench` does not have)."

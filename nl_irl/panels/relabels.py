@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..batches import Batch, batch_of_walks, some, stack
 from ..faithfulness import checked
-from ..files import read_json, write_json
+from ..files import is_number, read_json, write_json
 from ..learned import Learned, open_run
 from ..models.generator import GoalGenerator, marked
 from .playback import AGENTS, shown_walk, shown_words, steps_of
@@ -32,9 +32,9 @@ from ..types import Episode, Task, require
 from ..worlds.tables import distance_between, headings_along
 
 # %% auto #0
-__all__ = ['VERDICT', 'batch_along', 'latents', 'spoken', 'flat', 'Said', 'sentences_for', 'between', 'Judgements', 'accepted',
-           'Demonstrations', 'Relabels', 'walked', 'colours', 'scatter', 'LatentMap', 'Sentences', 'Neighbours',
-           'WalkList', 'RelabelInspector']
+__all__ = ['JUDGEMENT', 'VERDICT', 'batch_along', 'latents', 'spoken', 'flat', 'Said', 'sentences_for', 'between', 'is_judgement',
+           'Judgements', 'accepted', 'Demonstrations', 'Relabels', 'walked', 'colours', 'scatter', 'LatentMap',
+           'Sentences', 'Neighbours', 'WalkList', 'RelabelInspector']
 
 # %% ../../nbs/96_relabels.ipynb #n004
 def batch_along(found: Learned, paths: list[np.ndarray], tasks: list[Task], *, words: bool = False) -> Batch:
@@ -95,6 +95,13 @@ def between(found: Learned, batch: Batch, mine: Tensor, other: Tensor, steps: in
     return [found.vocabulary.decode(speak(goals, scene, z, mark, Manner())[0].cpu().numpy())[0] for z in way]
 
 # %% ../../nbs/96_relabels.ipynb #n006
+JUDGEMENT = {'scan': str, 'viewpoints': list, 'heading': float, 'text': str, 'accepted': bool}
+
+def is_judgement(said: Any) -> bool:
+    "Whether `said` is what `Judgements` keeps of one sentence."
+    whole = isinstance(said, dict) and all(isinstance(said.get(name), kind) for name, kind in JUDGEMENT.items())
+    return whole and is_number(said['heading']) and bool(said['viewpoints']) and all(isinstance(v, str) for v in said['viewpoints'])
+
 class Judgements:
     "Sentences for walks that a person has accepted or rejected, in relabels.json of a run folder."
     def __init__(self, folder: Path):
@@ -104,8 +111,7 @@ class Judgements:
     def read(self) -> None:
         "Take what is in the file, where others may have written since."
         self.said: list[dict[str, Any]] = read_json(self.file) if self.file.exists() else []
-        good = isinstance(self.said, list) and all(isinstance(s, dict) and {'scan', 'viewpoints', 'heading', 'text', 'accepted'} <= set(s) for s in self.said)
-        require(good, f'{self.file}: no judgements; restore it, or move it away')
+        require(isinstance(self.said, list) and all(map(is_judgement, self.said)), f'{self.file}: no judgements; restore it, or move it away')
 
     def put(self, task: Task, viewpoints: tuple[str, ...], text: str, accepted: bool | None) -> None:
         "Keep whether `text` says what was done along `viewpoints`, in place of what was kept of them before; None forgets it."
@@ -149,7 +155,7 @@ class Relabels:
     def walk(self, episodes: list[Episode]) -> None:
         "Walk `episodes` too, which are among those that are left."
         world, tasks, ids = self.found.bench.world, [e.task for e in episodes], {e.task.id for e in episodes}
-        horizon = self.found.run.config['settings']['horizon']
+        horizon = self.found.setting('horizon')
         walks = run_episodes(self.found.network('policy'), self.found.env, tasks, self.found.vocabulary, horizon=horizon)
         paths = [p for r in walks for p in r.paths]
         good = [bool(distance_between(world, p[-1], world.index[e.goal]) < 3) for p, e in zip(paths, episodes)]

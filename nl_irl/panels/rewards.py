@@ -63,7 +63,7 @@ def pairs_of(found: Learned, episode: Episode, among: list[Episode], *, seed: in
     pairs, other = [Pair('demonstration, its own sentence', path, task.heading, task.text)], other_of(found.bench.world, episode, among)
     if other: pairs.append(Pair("demonstration, another's sentence", path, task.heading, other.task.text))
     if 'policy' not in found.networks: return pairs
-    walk = rollout(found.networks['policy'], found.env, questions(found.env, [task], found.vocabulary), horizon=found.run.config['settings']['horizon'],
+    walk = rollout(found.networks['policy'], found.env, questions(found.env, [task], found.vocabulary), horizon=found.setting('horizon'),
                    generator=torch.Generator(found.env.device).manual_seed(seed)).paths[0]
     pairs.append(Pair('policy sample', walk, task.heading, task.text))
     if 'generator' in found.networks: pairs.append(Pair('policy sample, relabelled', walk, task.heading, told_of(found, walk, task.heading)))

@@ -8,11 +8,13 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from importlib import resources
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,9 +32,10 @@ from .houses import PRESETS, HouseData, houses, routes_wanted
 from .tables import World, episodes_of, join_worlds
 
 # %% auto #0
-__all__ = ['Kept', 'GEOMETRY', 'SHARD', 'locked', 'save_folder', 'save_world', 'open_world', 'cache_folder', 'cached',
-           'cached_world', 'house_facts', 'house_of', 'save_houses', 'open_houses', 'houses_name', 'cached_part',
-           'keep_parts', 'cached_houses']
+__all__ = ['Kept', 'GEOMETRY', 'SHARD', 'HEX', 'OURS', 'locked', 'save_folder', 'save_world', 'read_npy', 'open_world',
+           'cache_folder', 'cached', 'cached_world', 'house_facts', 'house_of', 'save_houses', 'open_houses',
+           'houses_name', 'cached_part', 'keep_parts', 'cached_houses', 'CachedFolder', 'listed_files',
+           'cached_folders', 'remove_cached']
 
 # %% ../../nbs/25_cache.ipynb #n001
 @contextmanager
@@ -68,12 +71,17 @@ def save_world(world: World, folder: Path | str, *, beside: Callable[[Path], Non
         beside(temporary)
     save_folder(folder, write, **facts)
 
+def read_npy(path: Path) -> np.ndarray:
+    "The array in the .npy file at `path`, mapped and read-only; a `ValueError` if it holds none, or pickled objects, which could run anything."
+    try: return np.load(path, mmap_mode='r', allow_pickle=False).view(np.ndarray)
+    except Exception as error: raise ValueError(f'{path}: no array of numbers ({error}); remove it, and it is made anew') from None    # numpy raises all kinds
+
 def open_world(folder: Path | str) -> World:
     "The world in `folder`, its arrays mapped and read-only; a `ValueError` names the file that is missing or damaged."
     folder = Path(folder)
     files = verify(folder)['files']
     names = {k: tuple(v) if isinstance(v, list) else v for k, v in read_json(folder/'names.json').items()}
-    arrays = {Path(file).stem: np.load(folder/file, mmap_mode='r', allow_pickle=False).view(np.ndarray) for file in files if file.endswith('.npy')}
+    arrays = {Path(file).stem: read_npy(folder/file) for file in files if file.endswith('.npy')}
     return World(**names | arrays)
 
 # %% ../../nbs/25_cache.ipynb #n002
@@ -185,3 +193,38 @@ def cached_houses(preset: str = 'full', *, seed: int = 0) -> HouseData:
     world = cached_world(f'{name}-world', lambda: join_worlds(found[0].world.name, [data.world for data in found]))
     every = lambda field: {split: tuple(x for data in found for x in getattr(data, field)[split]) for split in getattr(found[0], field)}
     return HouseData(world, tuple(h for data in found for h in data.houses), every('splits'), every('trajectories'))
+
+# %% ../../nbs/25_cache.ipynb #n009
+HEX = '[0-9a-f]{16}'
+OURS = re.compile(rf'(houses-(?P<preset>\w+)-(?P<seed>\d+)-{HEX}(-\d{{5}}|-world)?|(r2r|features)-{HEX}|scene-.+-{HEX})')
+
+@dataclass(frozen=True)
+class CachedFolder:
+    "A `folder` of the cache: its `files`, how many bytes they are, and whether they are `stale`: houses that another version of the code made."
+    folder: Path
+    files: tuple[Path, ...]
+    size: int
+    stale: bool
+
+def listed_files(folder: Path) -> tuple[Path, ...]:
+    "The manifest of `folder` and the files in it that it lists; none where there is no manifest, or `folder` is a link."
+    try: names = [*read_json(folder/'manifest.json')['files'], 'manifest.json'] if not folder.is_symlink() else []
+    except (ValueError, KeyError, TypeError): return ()
+    return tuple(folder/name for name in names if isinstance(name, str) and Path(name).name == name and (folder/name).is_file())
+
+def cached_folders() -> list[CachedFolder]:
+    "What this project keeps in the cache, by name."
+    found = []
+    for folder in sorted(cache_folder().glob('*')):
+        ours, files = OURS.fullmatch(folder.name), listed_files(folder)
+        if not ours or not files: continue
+        preset, seed = ours['preset'], ours['seed']
+        stale = bool(preset) and not (preset in PRESETS and folder.name.startswith(houses_name(preset, int(seed))))
+        found.append(CachedFolder(folder, files, sum(f.lstat().st_size for f in files), stale))
+    return found
+
+def remove_cached(kept: CachedFolder) -> bool:
+    "Remove the files of `kept`, its manifest last, and its folder; False if the folder stays, since it holds something else."
+    for file in kept.files: file.unlink(missing_ok=True)
+    with suppress(OSError): kept.folder.rmdir()
+    return not kept.folder.exists()

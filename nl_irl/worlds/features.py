@@ -10,29 +10,32 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from ..files import verify
 from ..types import require
-from .cache import cache_folder, locked, save_folder
+from .cache import cache_folder, locked, read_npy, save_folder
 from .tables import HEADINGS, ROWS, VIEWS, World
+
+if TYPE_CHECKING: import h5py
 
 COLUMNS = ('scanId', 'viewpointId', 'image_w', 'image_h', 'vfov', 'features')      # of the TSV, which has no header
 LONGEST = 1 << 24                                                                  # bytes of a line; 36 x 2048 numbers take 393,216
 WIDTHS, CLASSES = (512, 640, 768, 1024, 2048), 1000                                # usual widths, and the classes of ImageNet
 View = tuple[int, str, np.ndarray]                                                 # row of the world, place in the file, (36, column)
+UNREADABLE = (OSError, ValueError, RuntimeError, LookupError, TypeError, SystemError)       # what h5py says of a damaged file
 
 # %% auto #0
-__all__ = ['COLUMNS', 'LONGEST', 'WIDTHS', 'CLASSES', 'View', 'READERS', 'decode', 'read_tsv', 'read_hdf5', 'feature_width',
-           'halves', 'Table', 'convert', 'Features', 'open_features', 'make_features', 'features_folder',
-           'load_features']
+__all__ = ['COLUMNS', 'LONGEST', 'WIDTHS', 'CLASSES', 'View', 'UNREADABLE', 'READERS', 'decode', 'read_tsv', 'open_hdf5',
+           'reading', 'read_hdf5', 'feature_width', 'halves', 'Table', 'convert', 'Features', 'open_features',
+           'make_features', 'features_folder', 'load_features']
 
 # %% ../../nbs/30_features.ipynb #c004
 def decode(text: bytes, place: str) -> np.ndarray:
@@ -58,23 +61,42 @@ def read_tsv(path: Path, wanted: Mapping[tuple[str, str], int]) -> Iterator[View
             if row is not None: yield row, f'{place} (viewpoint {fields[1].decode()})', decode(fields[-1], place)
 
 # %% ../../nbs/30_features.ipynb #c006
-def read_hdf5(path: Path, wanted: Mapping[tuple[str, str], int]) -> Iterator[View]:
-    "Row, place and views (36, columns) of the viewpoints `wanted` ((scan, viewpoint) -> row) that the file has, in their order."
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    "The HDF5 file at `path`, to read. A `ValueError` where h5py is missing, the file is not whole, or some of its data lies in other files."
     try: import h5py
     except ImportError: raise ValueError(f"{path}: reading HDF5 takes the package h5py: pip install 'nl_irl[features]'") from None
-    try: file = h5py.File(path, 'r')
-    except OSError as error: raise ValueError(f'{path}: not a whole HDF5 file ({error}); fetch it again') from None
+    def pointing(name: str, x: Any) -> str | None:
+        return name if isinstance(x, h5py.ExternalLink) or isinstance(x, h5py.Dataset) and (x.is_virtual or x.external) else None
+    try:
+        file = h5py.File(path, 'r')
+        elsewhere = file.visititems_links(pointing) or file.visititems(pointing)
+    except UNREADABLE as error: raise ValueError(f'{path}: not a whole HDF5 file ({error}); fetch it again') from None
     with file:
+        require(not elsewhere, f'{path}: {elsewhere} points to another file, which is not followed; get a file that holds its data itself')
+        yield file
+
+# %% ../../nbs/30_features.ipynb #n000
+@contextmanager
+def reading(place: str) -> Iterator[None]:
+    "What h5py cannot read in the `with` block is a `ValueError` that begins with `place`."
+    try: yield
+    except UNREADABLE as error: raise ValueError(f'{place}: cannot be read ({error}); is the file complete? Fetch it again') from None
+
+def read_hdf5(path: Path, wanted: Mapping[tuple[str, str], int]) -> Iterator[View]:
+    "Row, place and views (36, columns) of the viewpoints `wanted` ((scan, viewpoint) -> row) that the file has, in their order."
+    with open_hdf5(path) as file:
         for (scan, viewpoint), row in tqdm(wanted.items(), desc=path.name, unit='viewpoint', leave=False):
             place = f'{path}, dataset {scan}_{viewpoint}'
-            try:
+            with reading(place):
                 data = file.get(f'{scan}_{viewpoint}')
-                if data is None: continue
-                require(isinstance(data, h5py.Dataset), f'{place}: a group, expected a dataset of {VIEWS} views')
-                require(data.dtype.kind == 'f', f'{place}: numbers of type {data.dtype}, expected floats')
-                views = data[()]
-            except (OSError, RuntimeError) as error: raise ValueError(f'{place}: cannot be read ({error}); is the file complete? Fetch it again') from None
-            require(views.ndim == 2 and len(views) == VIEWS, f'{place}: shape {views.shape}, expected ({VIEWS}, dim); compute the features of all views')
+                shape, kind, size = (data.shape, data.dtype, data.nbytes) if hasattr(data, 'shape') else (None, None, 0)
+            if data is None: continue
+            require(shape is not None, f'{place}: a group, expected a dataset of {VIEWS} views')
+            require(kind.kind == 'f', f'{place}: numbers of type {kind}, expected floats')
+            require(len(shape) == 2 and shape[0] == VIEWS, f'{place}: shape {shape}, expected ({VIEWS}, dim); compute the features of all views')
+            require(size <= LONGEST, f'{place}: {shape[1]:,} columns are more than features have; is this the right file?')
+            with reading(place): views = data[()]
             yield row, place, views
 
 READERS = {'.tsv': read_tsv, '.hdf5': read_hdf5, '.h5': read_hdf5}
@@ -138,7 +160,7 @@ def open_features(folder: Path) -> Features:
     "What `make_features` put into `folder`, every byte checked; a `ValueError` names the file that is missing or damaged."
     files = verify(folder)['files']
     require({'views.npy', 'headings.npy'} <= files.keys(), f'{folder}: its manifest.json lists no features; remake the folder')
-    views, headings = (np.load(folder/f'{name}.npy', mmap_mode='r', allow_pickle=False).view(np.ndarray) for name in ('views', 'headings'))
+    views, headings = (read_npy(folder/f'{name}.npy') for name in ('views', 'headings'))
     return Features(views, headings, files['views.npy'])
 
 def make_features(world: World, path: Path, folder: Path, width: int) -> None:

@@ -361,6 +361,7 @@ def read_plan(drawing: str, kinds: Mapping[str, str], doors: Sequence[str], *, c
     kinds: the kind of room that each letter stands for, first that by which one enters.  doors: pairs of letters, the room nearer to the entrance first;
     `rng` draws where in their walls they are. A `ValueError` says what is wrong.
     """
+    require(bool(kinds) and cell > 0, f'a plan needs rooms and squares of some width, got {len(kinds)} kinds and a cell of {cell} m')
     lines = drawing.strip('\n').split('\n')
     grid, letters = np.array([list(line.ljust(max(map(len, lines)))) for line in lines]), list(kinds)
     unknown = sorted(set(grid.flat) - {' '} - set(letters))

@@ -9,6 +9,7 @@ import glob
 import hashlib
 import io
 import json
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -177,7 +178,8 @@ def encoder_of(name: str) -> Encoder:
     """
     if name in ('', 'small'): return colours_and_edges
     kind, _, network = name.partition(':')
-    require(kind in ('torchvision', 'timm') and bool(network), f"an encoder is 'small', 'torchvision:NAME' or 'timm:NAME', got {name!r}")
+    good = kind in ('torchvision', 'timm') and bool(re.fullmatch(r'[\w.]+', network))
+    require(good, f"an encoder is 'small', 'torchvision:NAME' or 'timm:NAME', got {name!r}")
     try: return {'torchvision': by_torchvision, 'timm': by_timm}[kind](network)
     except ImportError: raise ValueError(f'encoder {name}: {kind} is not installed; pip install {kind}, or take the encoder small') from None
 

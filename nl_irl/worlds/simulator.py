@@ -87,7 +87,7 @@ def _serve() -> None:
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), 'wb')
     os.dup2(2, 1)                                                       # what habitat-sim prints goes where its errors go
     while True:
-        try: name, args = pickle.load(questions)
+        try: name, args = pickle.load(questions)                        # noqa: S301   from the process that started this one
         except EOFError: return
         try: answer: tuple[Any, str] = globals()[name](*args), ''
         except Exception as error: answer = None, str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
@@ -283,7 +283,7 @@ class Other:
             pickle.dump((what.__name__, args), self.process.stdin)
             self.process.stdin.flush()
             require(bool(select.select([self.process.stdout], [], [], PATIENCE)[0]), f'habitat-sim gave no answer in {PATIENCE:.0f} s, and was ended')
-            answer, fault = pickle.load(self.process.stdout)            # from our own process: nobody else writes there
+            answer, fault = pickle.load(self.process.stdout)            # noqa: S301   from our own process: nobody else writes there
         except (EOFError, OSError, pickle.UnpicklingError):
             said = ' / '.join(self.log.read_text(errors='replace').strip().splitlines()[-3:])
             raise ValueError(f'habitat-sim ended its process ({advice(said)})') from None
