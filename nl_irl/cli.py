@@ -464,7 +464,7 @@ def data_command(context: typer.Context, data: Data = '') -> None:
         if fact.state != 'ok': print(f'{"":<9} from {fact.source}')
     if any(fact.state != 'ok' for fact in facts): raise typer.Exit(1)
 
-# %% ../nbs/80_cli.ipynb #n000
+# %% ../nbs/80_cli.ipynb #aedf83a7
 @data_app.command('clean')
 def clean_command(parts: Annotated[list[str], typer.Argument(metavar='[PART ...]', help='houses, r2r, features, scene, or a name; all without.')] = [],    # noqa: B006
                   stale: Annotated[bool, typer.Option('--stale', help='Only houses that another version of nl_irl made.')] = False,
