@@ -467,7 +467,7 @@ def data_command(context: typer.Context, data: Data = '') -> None:
 # %% ../nbs/80_cli.ipynb #aedf83a7
 @data_app.command('clean')
 def clean_command(parts: Annotated[list[str], typer.Argument(metavar='[PART ...]', help='houses, r2r, features, scene, or a name; all without.')] = [],    # noqa: B006
-                  stale: Annotated[bool, typer.Option('--stale', help='Only houses that another version of nl_irl made.')] = False,
+                  stale: Annotated[bool, typer.Option('--stale', help='Only houses that another version of nl_irl made, and what is not whole.')] = False,
                   yes: Annotated[bool, typer.Option('--yes', help='Do not ask.')] = False) -> None:
     """Show what the cache holds, and remove it after asking.
 
@@ -487,7 +487,7 @@ def clean_command(parts: Annotated[list[str], typer.Argument(metavar='[PART ...]
     if unknown: raise ValueError(f'{cache_folder()}: holds no {unknown[0]}; it has {", ".join(kinds) or "nothing"}')
     chosen = [kept for kept in there if (kept.stale or not stale) and (not parts or any(asked(kept.folder.name, part) for part in parts))]
     print(cache_folder())
-    for kept in chosen: print(f'{kept.size / 1e6:9.1f} MB  {kept.folder.name}' + '  (of another version)' * kept.stale)
+    for kept in chosen: print(f'{kept.size / 1e6:9.1f} MB  {kept.folder.name}' + '  (of another version, or not whole)' * kept.stale)
     if not chosen: return print('nothing to remove')
     if not yes and not typer.confirm(f'Remove {len(chosen)} folders, {sum(kept.size for kept in chosen) / 1e6:.1f} MB?'): return print('nothing was removed')
     for kept in chosen:

@@ -32,7 +32,7 @@ from .houses import PRESETS, HouseData, houses, routes_wanted
 from .tables import World, episodes_of, join_worlds
 
 # %% auto #0
-__all__ = ['Kept', 'GEOMETRY', 'SHARD', 'HEX', 'OURS', 'locked', 'save_folder', 'save_world', 'read_npy', 'open_world',
+__all__ = ['Kept', 'GEOMETRY', 'SHARD', 'HEX', 'OURS', 'LEFT', 'locked', 'save_folder', 'save_world', 'read_npy', 'open_world',
            'cache_folder', 'cached', 'cached_world', 'house_facts', 'house_of', 'save_houses', 'open_houses',
            'houses_name', 'cached_part', 'keep_parts', 'cached_houses', 'CachedFolder', 'listed_files',
            'cached_folders', 'remove_cached']
@@ -197,17 +197,20 @@ def cached_houses(preset: str = 'full', *, seed: int = 0) -> HouseData:
 # %% ../../nbs/25_cache.ipynb #n009
 HEX = '[0-9a-f]{16}'
 OURS = re.compile(rf'(houses-(?P<preset>\w+)-(?P<seed>\d+)-{HEX}(-\d{{5}}|-world)?|(r2r|features)-{HEX}|scene-.+-{HEX})')
+LEFT = re.compile(r'\.(.+)\.\d+\.tmp')                                # what `save_folder` writes into, until it is whole
 
 @dataclass(frozen=True)
 class CachedFolder:
-    "A `folder` of the cache: its `files`, how many bytes they are, and whether they are `stale`: houses that another version of the code made."
+    """A `folder` of the cache: its `files` and their `size` in bytes; stale: another version of the code made these houses, or it is not whole, since a process
+    was killed or is just making it."""
     folder: Path
     files: tuple[Path, ...]
     size: int
     stale: bool
 
 def listed_files(folder: Path) -> tuple[Path, ...]:
-    "The manifest of `folder` and the files in it that it lists; none where there is no manifest, or `folder` is a link."
+    "The manifest of `folder` and the files in it that it lists (in one that is not whole: all files); none where there is no manifest, or `folder` is a link."
+    if LEFT.fullmatch(folder.name): return tuple(f for f in folder.iterdir() if f.is_file()) if folder.is_dir() and not folder.is_symlink() else ()
     try: names = [*read_json(folder/'manifest.json')['files'], 'manifest.json'] if not folder.is_symlink() else []
     except (ValueError, KeyError, TypeError): return ()
     return tuple(folder/name for name in names if isinstance(name, str) and Path(name).name == name and (folder/name).is_file())
@@ -216,15 +219,17 @@ def cached_folders() -> list[CachedFolder]:
     "What this project keeps in the cache, by name."
     found = []
     for folder in sorted(cache_folder().glob('*')):
-        ours, files = OURS.fullmatch(folder.name), listed_files(folder)
-        if not ours or not files: continue
-        preset, seed = ours['preset'], ours['seed']
-        stale = bool(preset) and not (preset in PRESETS and folder.name.startswith(houses_name(preset, int(seed))))
+        ours = OURS.fullmatch(LEFT.sub(r'\1', folder.name))
+        files = listed_files(folder) if ours else ()
+        if not files: continue
+        preset, seed, left = ours['preset'], ours['seed'], bool(LEFT.fullmatch(folder.name))
+        stale = left or bool(preset) and not (preset in PRESETS and folder.name.startswith(houses_name(preset, int(seed))))
         found.append(CachedFolder(folder, files, sum(f.lstat().st_size for f in files), stale))
     return found
 
 def remove_cached(kept: CachedFolder) -> bool:
-    "Remove the files of `kept`, its manifest last, and its folder; False if the folder stays, since it holds something else."
-    for file in kept.files: file.unlink(missing_ok=True)
-    with suppress(OSError): kept.folder.rmdir()
+    "Remove the files of `kept`, its manifest last, and its folder, once nobody makes it; False if the folder stays, since it holds something else."
+    with locked(kept.folder.with_name(LEFT.sub(r'\1', kept.folder.name))):
+        for file in kept.files: file.unlink(missing_ok=True)
+        with suppress(OSError): kept.folder.rmdir()
     return not kept.folder.exists()
