@@ -110,6 +110,7 @@ def holds(ground: Ground, condition: Term) -> np.ndarray:
     return ground._where[condition]
 
 def _holds(ground: Ground, condition: Term) -> np.ndarray:
+    require(bool(condition.args), f'condition {condition}: {condition.name} of what?')
     house, (first, *rest) = ground.house, condition.args
     match condition.name:
         case 'near': return np.logical_and.reduce([ground.near[:, ground.things(thing)].any(1) for thing in condition.args])
@@ -258,9 +259,10 @@ CLAUSES: dict[str, Callable[..., Iterable[int]]] = {
     'doorway': _doorway, 'up': _floor(1), 'down': _floor(-1), 'pass': _pass, 'toward': _toward, 'reach': _reach, 'stop': _stop, 'goal': _stop}
 
 def ends(ground: Ground, clause: Term, walk: Walk, starts: Iterable[int]) -> set[int]:
-    "Steps where `clause` may end if it begins at one of `starts`; ValueError for a clause that is not known."
+    "Steps where `clause` may end if it begins at one of `starts`; a `ValueError` for a clause that is not known, or that has other arguments than it takes."
     require(clause.name in CLAUSES, f'unknown clause {clause}; known are {", ".join(CLAUSES)}')
-    return {e for t in starts for e in CLAUSES[clause.name](ground, walk, t, *clause.args)}
+    try: return {e for t in starts for e in CLAUSES[clause.name](ground, walk, t, *clause.args)}
+    except (TypeError, IndexError) as error: raise ValueError(f'clause {clause}: {clause.name} takes other arguments') from error
 
 def carries_out(ground: Ground, walk: Walk, program: Term) -> bool:
     "Whether `walk` does what `program` says, to its last step."
