@@ -17,7 +17,7 @@ export NL_IRL_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup demo test lab app bench limits growth cluster course drill docs paper reproduce readme hooks doctor clean
+.PHONY: help setup demo test lab app bench limits growth cluster course drill endurance docs paper reproduce readme hooks doctor clean
 .DEFAULT_GOAL := help
 
 help:
@@ -27,6 +27,7 @@ help:
 	@echo 'make bench   speed, side by side with others, a quarter of an hour'
 	@echo 'make limits  how far from its floor each update is      make growth  how time and memory grow      make cluster  sweeps on a Ray cluster'
 	@echo 'make course  how long each lesson of nbs/tutorials/course runs      make drill   a hundred runs killed, gone on with and compared, an hour'
+	@echo 'make endurance  ninety minutes of training with panels open: memory and open files'
 	@echo 'make docs    a site of all notebooks, results and the API, with what is to learn from run anew: _docs/html/index.html'
 	@echo 'make paper   all tables and figures in figures/, from the records of runs in figures/data'
 	@echo 'make reproduce SCALE=smoke|houses|r2r    the runs themselves: minutes, a night, a day on two cores; it goes on where it was stopped'
@@ -95,6 +96,9 @@ course: $(READY)
 
 drill: $(READY)
 	$(BIN)/python tests/bench/drill.py
+
+endurance: $(READY)
+	$(BIN)/python tests/bench/endurance.py
 
 docs: $(READY)
 	$(BIN)/python .ci/docs.py
