@@ -61,7 +61,7 @@ def starts(world: World, scans: Sequence[str], each: int, *, rng: np.random.Gene
 
 def explore(explorer: Policy, env: Environment, start: np.ndarray, heading: np.ndarray, encoder: TextEncoder, *, horizon: int,
             generator: torch.Generator) -> Batch:
-    "Walks of a goal-agnostic `explorer` from viewpoint rows `start` (walk,), drawn with `generator`; without words."
+    "Walks of a goal-agnostic `explorer` from rows `start` (walk,) and `heading` (walk,) radians, at most `horizon` actions each; without words."
     place = torch.as_tensor(start)[:, None]
     begun = silent(Batch(place, place, torch.as_tensor(heading)[:, None], place * 0, place * 0), encoder)
     parts = [some(begun, slice(k, k + 512)) for k in range(0, len(start), 512)]
@@ -88,7 +88,7 @@ LABELS = ('generator', 'permuted', 'assigned', 'none')
 
 @dataclass(frozen=True)
 class AdaptationConfig:
-    "How an agent adapts to new houses."
+    "How an agent adapts to new houses. A `ValueError` for an unknown explorer or labels, an original beyond (0, 1), and numbers not over 0."
     explorer: Literal['policy', 'shortest'] = 'policy'      # who walks: a goal-agnostic policy, or nobody: shortest paths between random places
     labels: Literal['generator', 'permuted', 'assigned', 'none'] = 'generator'
     routed: bool = True                 # whether shortest routes over the moves that a policy made are told of, in place of its walks
@@ -108,7 +108,7 @@ class AdaptationConfig:
         require(min(counts) > 0 < self.rate, f'needs walks, updates and a rate over 0, got {self}')
 
 def relabelled(told: Batch, before: Batch, labels: str, *, rng: np.random.Generator) -> Batch:
-    "Walks `told` with their own sentences, with those of each other, or with random ones of the demonstrations `before`."
+    "Walks `told` with their own sentences, with those of each other, or with random ones of the demonstrations `before`. labels: one of LABELS."
     if labels == 'none': return some(told, slice(0))
     if labels == 'permuted': return told._replace(tokens=told.tokens[torch.as_tensor(rng.permutation(len(told.tokens)))])
     return told if labels == 'generator' else told._replace(tokens=before.tokens[torch.as_tensor(rng.integers(len(before.tokens), size=len(told.tokens)))])
@@ -119,6 +119,7 @@ class Adaptation:
 
     data: the demonstrations of before.  explorer: a goal-agnostic policy; not asked where walks are shortest paths.  walked: all walks; told: what is
     learned from.  Alternatives to a route are shortest paths of the whole house: its graph is known then.
+    A `ValueError` if an explorer is needed and there is none.
     """
     def __init__(self, found: Learned, scans: Sequence[str], config: AdaptationConfig, data: Batch, level: Tensor, *, explorer: Policy | None = None,
                  seed: int = 0):

@@ -35,7 +35,10 @@ __all__ = ['Label', 'AdversarialConfig', 'sample', 'apart', 'mismatched', 'mixtu
 # %% ../nbs/55_adversarial.ipynb #c004
 @dataclass(frozen=True)
 class AdversarialConfig(SoftConfig):
-    "How `Adversarial` learns."
+    """How `Adversarial` learns.
+
+    A `ValueError` for an unknown improvement, imitation beside 'tree', and numbers out of range; for an unknown form: `Discriminator`.
+    """
     updates: int = 300              # of the policy
     form: str = 'airl'              # of the discriminator: 'airl' or 'gail'
     warm: bool = True               # whether discriminator and critics start from the policy that is given
@@ -67,7 +70,7 @@ class AdversarialConfig(SoftConfig):
 
 # %% ../nbs/55_adversarial.ipynb #c006
 def sample(policy: Policy, env: Environment, batch: Batch, *, horizon: int, generator: torch.Generator) -> Batch:
-    "Walks of `policy` under the sentences of `batch`, from its starts; targets are the actions taken."
+    "Walks of `policy` under the sentences of `batch`, from its starts, of at most `horizon` actions; targets are the actions taken."
     done = rollout(policy, env, asked_by(env, batch), horizon=horizon, generator=generator)
     return Batch(batch.tokens, done.viewpoint[:, :-1], done.heading[:, :-1], done.action, done.action.where(done.active, -1))
 
@@ -107,7 +110,10 @@ class Experience:
         self.replay = Replay(config.buffer, time=max(config.horizon, data.action.shape[1]), words=max(80, data.tokens.shape[1]), vectors=vectors)
 
     def walk(self, batch: Batch, update: int) -> dict[str, float]:
-        "Let the policy walk under the sentences of `batch` and keep that, relabelled too: the shares that arrived, and that were admitted."
+        """Let the policy walk under the sentences of `batch` and keep that, relabelled too: the shares that arrived, and that were admitted.
+
+        update: how many were made.  A `ValueError` if `relabel` gives back some of the walks only.
+        """
         c = self.config
         own = sample(self.policy, self.env, batch, horizon=c.horizon, generator=self.generator)
         missed = apart(self.env.world, own, batch, c.near)
@@ -171,7 +177,7 @@ class Judging(Judge):
         self.descent = Descent(self.judge.parameters(), replace(config, rate=config.judge_rate))
 
     def learn(self, walks: Walks, kind: Tensor, weight: Tensor) -> dict[str, float]:
-        "One step, unless accuracy is over the ceiling: loss, accuracies, and whether it was made."
+        "One step, unless accuracy is over the ceiling: loss (nats), accuracies, and whether it was made. Arguments: `Judge.learn`."
         with torch.no_grad(): log_pi = walks.of(log_policy(self.policy.eval(), walks))
         self.judge.train()
         logit, positive = self.judge(walks, log_pi), kind < POSITIVE
@@ -201,6 +207,7 @@ class Adversarial:
 
     relabel: says what walks did, as a goal generator does.  rephrase: says demonstrations in other words. None goes without; their randomness is their own.
     judging: None judges by a discriminator of the settings' form.  rng: draws batches, and walks from the buffer.  generator: draws actions.
+    A `ValueError` without demonstrations, for one without words, and for improvement 'tree' with a judging that gives no rewards of steps.
     """
     def __init__(self, policy: Policy, env: Environment, data: Batch, config: AdversarialConfig, *, rng: np.random.Generator, generator: torch.Generator,
                  relabel: Label | None = None, rephrase: Label | None = None, judging: Judge | None = None):

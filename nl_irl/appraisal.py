@@ -106,9 +106,9 @@ def reached(world: World) -> Truth:
     "Truth where there is no checker: the walk ends less than three metres from the goal."
     return lambda episode, path: bool(distance_between(world, path[-1], world.index[episode.goal]) < 3)
 
-def rewards_of(scorer: Scorer, env: Environment, tokens: torch.Tensor, walked: Pairs, *, batch: int = 256) -> np.ndarray:
+def rewards_of(scorer: Scorer, env: Environment, tokens: torch.Tensor, walked: Pairs) -> np.ndarray:
     "(walk,) what `scorer` gives each walk under its sentence of `tokens` (episode, word)."
-    parts = (slice(k, k + batch) for k in range(0, len(walked.told), batch))
+    parts = (slice(k, k + 256) for k in range(0, len(walked.told), 256))
     with torch.no_grad():
         found = [scores_of(scorer, env.world, tokens[torch.as_tensor(walked.told[p], device=env.device)], walked.path[p], walked.length[p], walked.heading[p])
                  for p in parts]

@@ -30,12 +30,15 @@ __all__ = ['HINDSIGHT', 'RIVALS', 'DAgger', 'at_stop', 'SQIL', 'HIGhER', 'AGILE'
 
 # %% ../nbs/68_baselines.ipynb #n005
 class DAgger(Imitation):
-    "Learning of `data` into `policy`, in place, by dataset aggregation (Ross et al. 2011, alg. 3.1); it walks in one of `every` updates. See `Imitation`."
-    def __init__(self, policy: Policy, env: Environment, data: Batch, config: ImitationConfig, *, every: int = 4, size: int = 20_000, rng: np.random.Generator,
+    """Learning of `data` into `policy`, in place, by dataset aggregation (Ross et al. 2011, alg. 3.1). See `Imitation`.
+
+    It walks in one of `every` updates, and keeps the last 20,000 walks.
+    """
+    def __init__(self, policy: Policy, env: Environment, data: Batch, config: ImitationConfig, *, every: int = 4, rng: np.random.Generator,
                  generator: torch.Generator):
         super().__init__(policy, env, data, config, rng=rng, generator=generator)
         sizes = dict(zip(('words', 'vectors'), data.tokens.shape[1:]))
-        self.every, self.walked = every, Replay(size, time=max(config.horizon, data.action.shape[1]), **sizes)
+        self.every, self.walked = every, Replay(20_000, time=max(config.horizon, data.action.shape[1]), **sizes)
 
     def update(self) -> dict[str, float]:
         "One step, on a batch of the demonstrations or of the walks, as often as there are of them: loss (nats), agreement, gradient norm, walks kept."
@@ -99,7 +102,7 @@ class AGILE(Judge):
         return self.judge(self.judge.listen(walks.batch.tokens), self.env, alone)
 
     def learn(self, walks: Walks, kind: Tensor, weight: Tensor) -> dict[str, float]:
-        "One step on demonstrations and those of the policy's walks that look least like success: loss, and accuracy on each."
+        "One step on demonstrations and the share `kept` of the policy's walks that look least like success: loss, and accuracy on each."
         self.judge.train()
         logit, right = self.there(walks), kind == DEMONSTRATION
         wrong = torch.nonzero(kind == COMMANDED)[:, 0]

@@ -44,11 +44,14 @@ class Batch(NamedTuple):
     target: Tensor
 
 def demonstrate(world: World, path: np.ndarray) -> np.ndarray:
-    "(time,) the actions that walk along viewpoint rows `path` and stop at its end; every edge must exist."
+    "(time,) int64, the actions that walk along viewpoint rows `path` (time,) and stop at its end; every edge must exist."
     return np.append(slots(world, path)[0] + 1, 0)
 
 def batch_of(world: World, episodes: Sequence[Episode], encoder: TextEncoder, *, words: int = 80) -> Batch:
-    "The demonstrations in `episodes`, on the CPU. A `ValueError` where there are none, or names an episode whose path uses a missing edge."
+    """The demonstrations in `episodes`, on the CPU, their sentences cut to `words` words.
+
+    A `ValueError` where there are none, or names an episode whose path uses a missing edge.
+    """
     require(len(episodes) > 0, 'there is no demonstration')
     time = max(len(e.path) for e in episodes)
     viewpoint, action = np.zeros((len(episodes), time), np.int64), np.full((len(episodes), time), -1)
@@ -66,7 +69,10 @@ def put(batch: Batch, device: torch.device) -> Batch: return Batch(*(x.to(device
 
 # %% ../nbs/37_batches.ipynb #c006
 def batch_of_walks(world: World, tokens: Tensor, path: np.ndarray, length: np.ndarray, heading: np.ndarray) -> Batch:
-    "Walks (walk, time) of viewpoint rows, of which `length` (walk,) count, that start with `heading` (walk,) radians and stop at their ends."
+    """Walks that stop at the ends of `path` (walk, time) of viewpoint rows, of which `length` (walk,) count, with `heading` (walk,) radians at first.
+
+    tokens: (walk, word) int64, or (walk, word, vectors), of their sentences.
+    """
     last = path[np.arange(len(path)), length - 1]
     path = np.where(np.arange(path.shape[1]) < length[:, None], path, last[:, None])
     slot = slots(world, path)[0]                                                                     # (walk, time - 1)
@@ -83,7 +89,7 @@ def padded(x: Tensor, width: int, fill: float | None = 0) -> Tensor:
     return torch.cat([x, more], 1)
 
 def widened(batch: Batch, words: int, time: int) -> Batch:
-    "`batch` padded to so many words and steps."
+    "`batch` padded to so many words and steps (errors: `padded`)."
     return Batch(padded(batch.tokens, words), padded(batch.viewpoint, time, None), padded(batch.heading, time, None),
                  padded(batch.action, time), padded(batch.target, time, -1))
 
@@ -105,7 +111,10 @@ def some(parts: Any, keep: Any) -> Any:
 
 # %% ../nbs/37_batches.ipynb #c009
 class Batches:
-    "Epoch after epoch without end: `size` demonstrations at a time, their sentences alike in length, trimmed to the longest of them."
+    """Epoch after epoch without end: `size` demonstrations at a time, their sentences alike in length, trimmed to the longest of them.
+
+    A `ValueError` without demonstrations.
+    """
     def __init__(self, data: Batch, size: int, *, rng: np.random.Generator):
         require(len(data.tokens) > 0, 'there is no demonstration to learn from')
         self.data, self.size, self.rng = data, size, rng

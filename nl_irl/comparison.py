@@ -46,11 +46,11 @@ def by_house(frame: pd.DataFrame, metric: str = 'SR') -> np.ndarray:
     require(found.notna().to_numpy().all(), 'each seed must have been in each house')
     return found.to_numpy(float)
 
-def interquartile_mean(scores: np.ndarray, *, draws: int = 2000, seed: int = 0) -> tuple[float, float, float]:
+def interquartile_mean(scores: np.ndarray, *, seed: int = 0) -> tuple[float, float, float]:
     "The mean of the middle half of scores (seed, house), low and high (95 %), by a bootstrap stratified by house (Agarwal et al. 2021)."
     seeds, houses = scores.shape
-    pick = np.random.default_rng(seed).integers(seeds, size=(draws, seeds, houses))
-    drawn = trim_mean(np.take_along_axis(scores[None], pick, 1).reshape(draws, -1), .25, axis=1)
+    pick = np.random.default_rng(seed).integers(seeds, size=(2000, seeds, houses))
+    drawn = trim_mean(np.take_along_axis(scores[None], pick, 1).reshape(2000, -1), .25, axis=1)
     return float(trim_mean(scores, .25, axis=None)), *map(float, np.quantile(drawn, [.025, .975]))
 
 def profile(scores: np.ndarray, above: Sequence[float]) -> np.ndarray:

@@ -21,7 +21,7 @@ __all__ = ['DescentConfig', 'rate_at', 'Descent']
 # %% ../nbs/36_descent.ipynb #c003
 @dataclass(frozen=True)
 class DescentConfig:
-    "How a loss is descended."
+    "How a loss is descended, by AdamW (Loshchilov and Hutter 2019). A `ValueError` unless updates, rate and clip are over 0."
     updates: int = 1000         # optimizer steps
     rate: float = 1e-3          # peak learning rate of AdamW
     decay: float = 0.01         # weight decay
@@ -32,20 +32,20 @@ class DescentConfig:
     def __post_init__(self): require(self.updates > 0 and self.rate > 0 and self.clip > 0, f'needs updates, a rate and a clip over 0, got {self}')
 
 def rate_at(config: DescentConfig, update: int) -> float:
-    "The learning rate's share of its peak: a linear rise, then half a cosine down to `floor`."
+    "The learning rate's share of its peak: a linear rise, then half a cosine down to `floor` (Loshchilov and Hutter 2017, without restarts)."
     if update < config.warmup: return (update + 1) / config.warmup
     done = (update - config.warmup) / max(config.updates - config.warmup, 1)
     return config.floor + (1 - config.floor) * (1 + math.cos(math.pi * min(done, 1))) / 2
 
 # %% ../nbs/36_descent.ipynb #c006
 class Descent:
-    "The optimizer of those of `parameters` that are learned."
+    "The optimizer of those of `parameters` that are learned: AdamW on gradients of a limited norm."
     def __init__(self, parameters: Iterable[nn.Parameter], config: DescentConfig):
         self.config, self.updates, self.learned = config, 0, [p for p in parameters if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.learned, lr=config.rate, weight_decay=config.decay, fused=True)
 
     def step(self, terms: Mapping[str, Tensor]) -> float:
-        "Descend the sum of `terms`: the norm of its gradient before clipping. FloatingPointError names the update and the term that is not finite."
+        "Descend the sum of `terms`, () each: the norm of its gradient before clipping. FloatingPointError names the update and the term that is not finite."
         values = torch.stack([term.detach() for term in terms.values()])
         if not torch.isfinite(values).all():
             name, value = next((name, value) for name, value in zip(terms, values.tolist()) if not math.isfinite(value))

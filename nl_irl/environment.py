@@ -24,7 +24,7 @@ __all__ = ['STOP', 'pool_rows', 'top_labels', 'in_parts', 'panorama', 'State', '
 
 # %% ../nbs/35_environment.ipynb #c004
 def pool_rows(label: np.ndarray, weight: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    "(viewpoint, 36, k) views -> (viewpoint, 12, top): for each heading the best weight of each label over its three views, largest first."
+    "(viewpoint, 36, k) labels and weights -> (viewpoint, 12, top): for each heading the best weight of each label over its three views, largest first."
     v, _, k = label.shape
     by_heading = lambda x: x.reshape(v, ROWS, HEADINGS, k).transpose(0, 2, 1, 3).reshape(v * HEADINGS, ROWS * k)
     return tuple(x.reshape(v, HEADINGS, -1) for x in top_labels(by_heading(label), by_heading(weight), top))
@@ -47,7 +47,10 @@ def in_parts(pool: Callable[..., tuple[np.ndarray, np.ndarray]], label: np.ndarr
     return tuple(map(np.concatenate, zip(*parts)))
 
 def panorama(world: World, *, far: bool, top: int = 16) -> tuple[np.ndarray, np.ndarray]:
-    "(viewpoint, 12, top) labels int16 and weights float16 of each heading; `far` merges in what is known only from other viewpoints."
+    """(viewpoint, 12, top) labels int16 and weights float16 of each heading; `far` merges in what is known only from other viewpoints.
+
+    A `ValueError` for `far` in a world that knows nothing of the kind.
+    """
     if far and world.far_label is None: raise ValueError(f'world {world.name} knows no far objects: set far to False')
     near = in_parts(pool_rows, world.view_label, world.view_weight, top)
     if not far: return near
@@ -57,7 +60,7 @@ def panorama(world: World, *, far: bool, top: int = 16) -> tuple[np.ndarray, np.
 
 # %% ../nbs/35_environment.ipynb #c008
 class State(NamedTuple):
-    "Where agents stand, over any leading dimensions: viewpoint int64, heading and elevation (radians) float32, and whether they have stopped."
+    "Where agents stand, (...) each: viewpoint int64, heading and elevation float32 radians, and stopped bool."
     viewpoint: Tensor
     heading: Tensor
     elevation: Tensor
@@ -96,8 +99,9 @@ def feature_table(world: World, features: np.ndarray) -> Tensor:
 class Environment:
     """The tables of `world` on `device`, and how a batch of agents moves in them.
 
-    `far`, `lookahead` and `objects` are the switches of what agents see. `features`: (viewpoint, 12, dim), shown beside the objects; a table that is mapped
-    into memory stays so on the CPU, and other devices take a copy. A `ValueError` if torch reaches no GPU and is to use one.
+    `far`, `lookahead` and `objects` are the switches of what agents see, `top` the most labels of a heading. `features`: (viewpoint, 12, dim), shown beside the
+    objects; a table that is mapped into memory stays so on the CPU, and other devices take a copy.
+    A `ValueError` if torch reaches no GPU and is to use one, if the world knows no far objects, or if the features do not fit it.
     """
     def __init__(self, world: World, *, device: torch.device | str = 'cpu', far: bool = False, objects: bool = True,
                  lookahead: bool = False, top: int = 16, features: np.ndarray | None = None):
@@ -118,18 +122,18 @@ class Environment:
         self.feature = None if features is None else feature_table(world, features).to(device)
 
     def reset(self, viewpoint: np.ndarray, heading: np.ndarray) -> State:
-        "Agents at viewpoint rows `viewpoint`, looking along `heading` (radians), level."
+        "Agents at viewpoint rows `viewpoint` (batch,), looking along `heading` (batch,) radians, level."
         viewpoint = torch.as_tensor(viewpoint, dtype=torch.int64, device=self.device)
         heading = torch.as_tensor(heading, dtype=torch.float32, device=self.device)
         return State(viewpoint, heading, torch.zeros_like(heading), torch.zeros_like(viewpoint, dtype=torch.bool))
 
 # %% ../nbs/35_environment.ipynb #c010
 def rows(table: Tensor, index: Tensor) -> Tensor:
-    "`table[index]` for an index of any shape; index_select is several times faster than advanced indexing."
+    "`table[index]`, (*index, ...) of a table (row, ...), for an index of any shape; index_select is several times faster than advanced indexing."
     return table.index_select(0, index.reshape(-1)).view(*index.shape, *table.shape[1:])
 
 def relative(bearing: Tensor, heading: Tensor) -> Tensor:
-    "Sine and cosine `bearing` (..., 2), seen from `heading` (...) radians."
+    "(..., 2) sine and cosine of `bearing`, which is (..., 2) sine and cosine, seen from `heading` (...) radians."
     (s, c), sine, cosine = bearing.unbind(-1), heading.sin(), heading.cos()
     return torch.stack([s * cosine - c * sine, c * cosine + s * sine], -1)           # sin(a - b), cos(a - b)
 
@@ -140,7 +144,7 @@ def moves(env: Environment, state: State) -> tuple[Tensor, Tensor, Tensor]:
     return seen, rows(env.direction, state.viewpoint), rows(env.open, state.viewpoint)
 
 def beyond(env: Environment, here: Tensor) -> tuple[Tensor, Tensor]:
-    "The beyond_label and beyond_weight fields: nothing at all without lookahead, and nothing behind a move that does not exist."
+    "The beyond_label and beyond_weight fields at rows `here` (...): nothing without lookahead, and nothing behind a move that does not exist."
     there = rows(env.neighbor, here)
     if not env.lookahead: return env.place_label.new_empty(*there.shape, 0), env.place_weight.new_empty(*there.shape, 0)
     return rows(env.place_label, there.clamp(min=0)), rows(env.place_weight, there.clamp(min=0)) * (there >= 0)[..., None]
@@ -152,7 +156,7 @@ def observe(env: Environment, state: State) -> Observation:
     return Observation(rows(env.label, here), rows(env.weight, here), state.heading, *moves(env, state), feature, *beyond(env, here))
 
 def step(env: Environment, state: State, action: Tensor) -> State:
-    "Agents after `action` (0 stops, 1 + slot moves); agents that have stopped stay. An action that is not open is undefined: see `Observation.open`."
+    "Agents after `action` (...) int64 (0 stops, 1 + slot moves); who has stopped stays. One that is not open is undefined: see `Observation.open`."
     slot = (action - 1).clamp(min=0)
     degree = env.neighbor.shape[1]
     edge = state.viewpoint * degree + slot

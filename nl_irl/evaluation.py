@@ -28,7 +28,10 @@ __all__ = ['results', 'sanity_agents', 'judge', 'shuffled', 'retold', 'ablations
 
 # %% ../nbs/56_evaluation.ipynb #c004
 def results(world: World, episodes: Sequence[Episode], paths: Sequence[np.ndarray], *, agent: str, split: str) -> pd.DataFrame:
-    "The scores of viewpoint-row `paths`, one row an episode, with columns agent, split and level in front."
+    """The scores of viewpoint-row `paths`, (time,) each, one row an episode, with columns agent, split and level in front.
+
+    A `ValueError` unless there is one path an episode, or where one withholds its answer.
+    """
     require(len(episodes) == len(paths), f'{agent} on {split}: {len(paths)} paths for {len(episodes)} episodes')
     frame = score_rows(world, episodes, *pad(list(paths)))
     for at, (name, value) in enumerate({'agent': agent, 'split': split, 'level': [e.level for e in episodes]}.items()): frame.insert(at, name, value)
@@ -42,13 +45,16 @@ def sanity_agents(world: World, splits: Mapping[str, Sequence[Episode]], *, rng:
 
 def judge(policy: Policy, env: Environment, episodes: Sequence[Episode], encoder: TextEncoder, *, agent: str, split: str,
           horizon: int) -> tuple[pd.DataFrame, list[Rollout]]:
-    "Results of `policy` acting greedily, with the penalty of `rollout` for revisits, and its rollouts; it gets the tasks and nothing of the answers."
+    """Results of `policy` acting greedily, with the penalty of `rollout` for revisits, and its rollouts; it gets the tasks and nothing of the answers.
+
+    horizon: the most actions of an episode. Errors: `results`, `questions`.
+    """
     done = run_episodes(policy, env, [e.task for e in episodes], encoder, horizon=horizon)
     return results(env.world, episodes, [p for r in done for p in r.paths], agent=agent, split=split), done
 
 # %% ../nbs/56_evaluation.ipynb #c007
 def shuffled(episodes: Sequence[Episode], *, rng: np.random.Generator) -> list[Episode]:
-    "The same `episodes`, each with an instruction of another of their paths."
+    "The same `episodes`, each with an instruction of another of their paths. A `ValueError` where there is but one path."
     texts: dict[str, list[str]] = {}
     for e in episodes: texts.setdefault(e.path_id, []).append(e.task.text)
     order = [list(texts)[k] for k in rng.permutation(len(texts))]
@@ -70,14 +76,14 @@ def ablations(policy: Policy, env: Environment, blind: Environment, episodes: Se
 
 # %% ../nbs/56_evaluation.ipynb #c010
 def on_map(scorers: Mapping[str, Scorer], env: Environment, episodes: Sequence[Episode], encoder: TextEncoder, *, moves: int, split: str) -> pd.DataFrame:
-    "Results of agents that take the route that their scorer ranks highest, on the known map; scorers: by the agents' names."
+    "Results of agents that take the route that their scorer ranks highest, on the known map; scorers: by the agents' names. Arguments: `choose_each`."
     asked = questions(env, [e.task for e in episodes], encoder)
     chosen = choose_each(scorers, env.world, asked, moves=moves)
     return pd.concat([results(env.world, episodes, paths, agent=name, split=split) for name, paths in chosen.items()], ignore_index=True)
 
 def searching(policy: Policy, scorer: Scorer, env: Environment, episodes: Sequence[Episode], encoder: TextEncoder, *, sure: float, metres: float,
               **told: str) -> pd.DataFrame:
-    "Results of a search without a map, every step of it counted, until `scorer` gives a route at least `sure`."
+    "Results of a search without a map, every step of it counted, until `scorer` gives a route at least `sure`, or `metres` are walked; told: agent and split."
     asked = questions(env, [e.task for e in episodes], encoder)
     return results(env.world, episodes, search(policy, scorer, env, asked, sure=sure, metres=metres).path, **told)
 
@@ -95,7 +101,7 @@ def explored_first(policy: Policy, explorer: Scorer, scorers: Mapping[str, Score
 
 # %% ../nbs/56_evaluation.ipynb #c013
 def compare(frame: pd.DataFrame, metrics: Sequence[str] = ('SR', 'SPL'), *, seed: int = 0) -> pd.DataFrame:
-    "One row for each agent and split, in the order in which they come: episodes, and for each metric its mean, low and high (95 %)."
+    "One row for each agent and split, in the order in which they come: episodes, and for each metric its mean, low and high (95 %: `interval`)."
     def row(key: tuple[str, str], part: pd.DataFrame) -> dict[str, object]:
         intervals = {m: interval(part, m, rng=np.random.default_rng(seed)) for m in metrics}
         return {'agent': key[0], 'split': key[1], 'episodes': len(part)} | {

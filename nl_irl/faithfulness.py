@@ -157,11 +157,11 @@ def justified(world: World, episodes: Sequence[Episode], said: Sequence[str]) ->
     return (seen / count if count else math.nan), (count / len(said) if said else math.nan)
 
 # %% ../nbs/58_faithfulness.ipynb #c026
-def appraise_generator(goals: GoalGenerator, env: Environment, episodes: Sequence[Episode], vocabulary: Vocabulary, bench: Benchmark, *, horizon: int,
-                       tries: int = 8, seed: int = 0) -> tuple[dict[str, float], list[str]]:
+def appraise_generator(goals: GoalGenerator, env: Environment, episodes: Sequence[Episode], vocabulary: Vocabulary, bench: Benchmark, *, tries: int = 8,
+                       seed: int = 0) -> tuple[dict[str, float], list[str]]:
     """How likely, fluent, varied and (where `bench` has houses) true the sentences of `goals` are; and what it says of each path of `episodes`, once a level.
 
-    horizon: the most actions of a path.  tries: sentences from which a rephrasing is chosen.  seed: of what is drawn.
+    tries: sentences from which a rephrasing is chosen.  seed: of what is drawn.
     """
     batch, level = batch_of(env.world, episodes, vocabulary), levels_of(episodes)
     of: dict[tuple[str, str], list[int]] = {}

@@ -38,11 +38,11 @@ def atomic(path: Path | str) -> Iterator[Path]:
         with suppress(OSError): temporary.unlink()
 
 def write_bytes(path: Path | str, content: bytes) -> None:
-    "Write `content` to `path`, whole or not at all."
+    "Write `content` to `path`, whole or not at all (errors: `atomic`)."
     with atomic(path) as temporary: temporary.write_bytes(content)
 
 def write_json(path: Path | str, value: Any) -> None:
-    "Write `value` as readable JSON, whole or not at all; NaN is refused, since JSON has none."
+    "Write `value` as readable JSON, whole or not at all; a `ValueError` for NaN, since JSON has none (other errors: `atomic`)."
     write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + '\n').encode())
 
 # %% ../nbs/01_files.ipynb #c006

@@ -27,7 +27,7 @@ __all__ = ['imitation_loss', 'follow', 'ImitationConfig', 'Imitation']
 
 # %% ../nbs/50_imitation.ipynb #c004
 def imitation_loss(policy: Policy, env: Environment, batch: Batch) -> tuple[Tensor, Tensor]:
-    "Mean of -log pi(target) over all steps (nats), and the share of steps whose likeliest action is the target."
+    "() mean of -log pi(target) over all steps (nats), and () the share of steps whose likeliest action is the target."
     batch = put(batch, env.device)
     logits = policy(policy.listen(batch.tokens), *seen_along(env, batch.viewpoint, batch.heading, batch.action)).logits
     loss = F.cross_entropy(logits.flatten(0, 1), batch.target.flatten(), ignore_index=-1)
@@ -35,7 +35,7 @@ def imitation_loss(policy: Policy, env: Environment, batch: Batch) -> tuple[Tens
 
 # %% ../nbs/50_imitation.ipynb #c006
 def follow(policy: Policy, env: Environment, batch: Batch, *, horizon: int, generator: torch.Generator) -> Batch:
-    "What `policy` does under the sentences of `batch`, actions drawn with `generator`; targets lead to the demonstrations' ends."
+    "What `policy` does under the sentences of `batch` in at most `horizon` actions, drawn with `generator`; targets lead to the demonstrations' ends."
     done = rollout(policy, env, asked_by(env, batch), horizon=horizon, generator=generator)
     here = done.viewpoint[:, :-1]
     goal = batch.viewpoint[:, -1:].expand_as(here)
@@ -45,7 +45,7 @@ def follow(policy: Policy, env: Environment, batch: Batch, *, horizon: int, gene
 # %% ../nbs/50_imitation.ipynb #c010
 @dataclass(frozen=True)
 class ImitationConfig(DescentConfig):
-    "How `Imitation` learns."
+    "How `Imitation` learns. A `ValueError` unless 0 < checks <= updates, batch is over 0, and student lies in [0, 1]."
     updates: int = 4000         # optimizer steps
     batch: int = 64             # demonstrations a step
     checks: int = 10            # times that training stops to look at the development splits
@@ -60,7 +60,8 @@ class ImitationConfig(DescentConfig):
 class Imitation:
     """Learning of `data` into `policy`, in place: behaviour cloning (Pomerleau 1991) and student forcing in turn.
 
-    rng: draws batches, and which updates are the student's.  generator: draws its actions.
+    Student forcing: Anderson et al. 2018, Vision-and-language navigation.  rng: draws batches, and which updates are the student's.  generator: draws its
+    actions. A `ValueError` without demonstrations.
     """
     def __init__(self, policy: Policy, env: Environment, data: Batch, config: ImitationConfig, *, rng: np.random.Generator,
                  generator: torch.Generator):

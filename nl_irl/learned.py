@@ -149,8 +149,7 @@ def reward_appraisal(found: Learned, split: str, *, seed: int = 0) -> dict[str, 
 # %% ../nbs/63_learned.ipynb #c014
 def generator_appraisal(found: Learned, split: str, *, seed: int = 0) -> dict[str, float]:
     "What a generator's sentences about `split` are worth (`appraise_generator`); a `ValueError` names the splits, or what the run does not keep."
-    horizon = found.setting('horizon')
-    return appraise_generator(found.network('generator'), found.env, found.answered(split), found.vocabulary, found.bench, horizon=horizon, seed=seed)[0]
+    return appraise_generator(found.network('generator'), found.env, found.answered(split), found.vocabulary, found.bench, seed=seed)[0]
 
 # %% ../nbs/63_learned.ipynb #c017
 def pack(run: Run, folder: Path | str, checkpoints: Sequence[str] = ()) -> Run:

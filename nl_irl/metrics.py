@@ -33,15 +33,15 @@ def without_repeats(path: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, n
 
 # %% ../nbs/02_metrics.ipynb #c007
 def path_length(step: np.ndarray, length: np.ndarray) -> np.ndarray:
-    "TL: (batch,) metres travelled; step (batch, time - 1), metres of each move, length (batch,) the number of viewpoints."
+    "TL: (batch,) metres travelled; step (batch, time - 1), metres of each move; length (batch,) int, the number of viewpoints."
     return np.where(np.arange(step.shape[1]) < length[:, None] - 1, step, 0).sum(1)
 
 def final_distance(to_goal: np.ndarray, length: np.ndarray) -> np.ndarray:
-    "NE: (batch,) metres from the last viewpoint to the goal; to_goal (batch, time), geodesic metres."
+    "NE: (batch,) metres from the last viewpoint to the goal; to_goal (batch, time), geodesic metres; length (batch,) int."
     return np.take_along_axis(to_goal, length[:, None] - 1, 1)[:, 0]
 
 def nearest_distance(to_goal: np.ndarray, length: np.ndarray) -> np.ndarray:
-    "(batch,) metres to the goal where the route came nearest to it; OSR is the share of these under 3 m."
+    "(batch,) metres to the goal where the route came nearest to it; OSR is the share of these under 3 m. Arguments: `final_distance`."
     return np.where(np.arange(to_goal.shape[1]) < length[:, None], to_goal, np.inf).min(1)
 
 def spl(success: np.ndarray, travelled: np.ndarray, shortest: np.ndarray) -> np.ndarray:
@@ -54,7 +54,10 @@ def spl(success: np.ndarray, travelled: np.ndarray, shortest: np.ndarray) -> np.
 
 # %% ../nbs/02_metrics.ipynb #c011
 def dtw(distance: np.ndarray, length: np.ndarray, reference_length: np.ndarray) -> np.ndarray:
-    "Dynamic time warping: (batch,) metres; distance (batch, time, reference) between route and reference, with their lengths (batch,)."
+    """Dynamic time warping (Berndt and Clifford 1994): (batch,) metres.
+
+    distance: (batch, time, reference) metres between route and reference.  length, reference_length: (batch,) int, how many of each count.
+    """
     batch, time, reference = distance.shape
     cost = np.full((time + 1, reference + 1, batch), np.inf)
     cost[0, 0] = 0
@@ -65,7 +68,7 @@ def dtw(distance: np.ndarray, length: np.ndarray, reference_length: np.ndarray) 
     return cost[length, reference_length, np.arange(batch)]
 
 def ndtw(distance: np.ndarray, length: np.ndarray, reference_length: np.ndarray) -> np.ndarray:
-    "Normalised dynamic time warping (Ilharco et al. 2019, equation 5): exp(-DTW / (3 m x reference length)), (batch,) in [0, 1]."
+    "Normalised dynamic time warping (Ilharco et al. 2019, equation 5): exp(-DTW / (3 m x reference length)), (batch,) in [0, 1]; arguments: `dtw`."
     return np.exp(-dtw(distance, length, reference_length) / (SUCCESS * reference_length))
 
 # %% ../nbs/02_metrics.ipynb #c012
@@ -73,7 +76,7 @@ def cls(distance: np.ndarray, length: np.ndarray, reference_length: np.ndarray, 
         reference_travelled: np.ndarray) -> np.ndarray:
     """Coverage weighted by length score (Jain et al. 2019, Stay on the path, equations 2 to 5): (batch,) in [0, 1].
 
-    distance (batch, time, reference); travelled, reference_travelled (batch,) metres of route and reference. A reference of no length
+    distance, length, reference_length: as in `dtw`; travelled, reference_travelled (batch,) metres of route and reference. A reference of no length
     (0 / 0) gives 1 to a route that stays there.
     """
     batch, time, reference = distance.shape
@@ -91,6 +94,7 @@ def scores(to_reference: np.ndarray, step: np.ndarray, length: np.ndarray, refer
 
     to_reference: (batch, time, reference) geodesic metres; step: (batch, time - 1), reference_step: (batch, reference - 1) metres of moves;
     length, reference_length: (batch,). A route begins where its reference does, and holds no repeats (`without_repeats`).
+    TL, NE, SR, OSR: Anderson et al. 2018, Vision-and-language navigation.  SDTW: Ilharco et al. 2019.
     """
     to_goal = np.take_along_axis(to_reference, reference_length[:, None, None] - 1, 2)[:, :, 0]
     travelled, error = path_length(step, length), final_distance(to_goal, length)

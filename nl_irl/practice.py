@@ -39,7 +39,10 @@ def random_routes(world: World, start: np.ndarray, heading: np.ndarray, moves: t
 # %% ../nbs/64_practice.ipynb #c007
 @dataclass(frozen=True)
 class PracticeConfig:
-    "What is made of demonstrations, and which of it is learned from."
+    """What is made of demonstrations, and which of it is learned from.
+
+    A `ValueError` unless rephrased is a share, walked and routes are not below 0, tries is over 0, and 0 < least <= most.
+    """
     rephrased: float = 0.5                                  # demonstrations in other words, as a share of all demonstrations
     walked: float = 0.5                                     # walks of the policy, told of by what they did
     routes: float = 0.5                                     # shortest routes of the training houses

@@ -26,7 +26,7 @@ __all__ = ['Manner', 'pick', 'sayable', 'only', 'speak', 'beam', 'parts_of', 'to
 # %% ../nbs/46_relabel.ipynb #c004
 @dataclass(frozen=True)
 class Manner:
-    "How sentences are found."
+    "How sentences are found. A `ValueError` for an unknown search or latent, a top_p beyond (0, 1], and where another number is not over 0."
     search: Literal['greedy', 'sampled', 'beam'] = 'greedy'
     latent: Literal['mean', 'sample', 'posterior'] = 'mean'     # z: the prior's mean, a draw of it, or the posterior's mean under the sentence there is
     top_p: float = 1.0              # sampled: the share of probability that is kept, likeliest words first (Holtzman et al. 2020)
@@ -43,7 +43,7 @@ class Manner:
         require(0 < self.top_p <= 1 and min(self.temperature, self.beams, self.words, self.tries) > 0, f'needs a share, and all else over 0, got {self}')
 
 def pick(logits: Tensor, how: Manner, generator: torch.Generator | None) -> Tensor:
-    "(batch,) one word for each row of `logits` (batch, words)."
+    "(batch,) one word for each row of `logits` (batch, words): the likeliest, or drawn from the nucleus `how.top_p` (Holtzman et al. 2020)."
     if how.search == 'greedy': return logits.argmax(-1)
     probability, word = (logits / how.temperature).softmax(-1).sort(-1, descending=True)
     probability = probability * (probability.cumsum(-1) - probability < how.top_p)
@@ -81,7 +81,7 @@ def speak(goals: GoalGenerator, scene: Scene, z: Tensor, mark: Tensor, how: Mann
 # %% ../nbs/46_relabel.ipynb #c007
 @torch.no_grad()
 def beam(goals: GoalGenerator, scene: Scene, z: Tensor, mark: Tensor, how: Manner) -> tuple[Tensor, Tensor]:
-    "As `speak`, by beam search."
+    "As `speak`, by beam search with a penalty for length (Wu et al. 2016, sec. 7, without its constant of 5)."
     n, k, memory = len(mark), how.beams, None
     scene, z, word = scene.repeat(k), z.repeat_interleave(k, 0), mark.repeat_interleave(k)[:, None]
     first, said, over = torch.arange(n, device=mark.device)[:, None] * k, mark.new_zeros(n, k, how.words), mark.new_zeros(n, k, dtype=torch.bool)
@@ -103,7 +103,10 @@ def beam(goals: GoalGenerator, scene: Scene, z: Tensor, mark: Tensor, how: Manne
 
 # %% ../nbs/46_relabel.ipynb #c009
 def parts_of(batch: Batch, level: Tensor | Level, size: int) -> list[tuple[Batch, Tensor]]:
-    "`batch` in parts of at most `size` trajectories, each trimmed to its longest, with the index of each level in LEVELS."
+    """`batch` in parts of at most `size` trajectories, each trimmed to its longest, with the index of each level in LEVELS.
+
+    A `ValueError` for a level that is none of LEVELS.
+    """
     require(not isinstance(level, str) or level in LEVELS, f'level must be one of {LEVELS}, got {level!r}')
     level = torch.full((len(batch.tokens),), LEVELS.index(level)) if isinstance(level, str) else torch.as_tensor(level)
     order = batch.target.ge(0).sum(1)
@@ -155,6 +158,7 @@ def relabel(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Tens
 
     level: of all sentences, or (batch,) indices of LEVELS.  how: the manner of finding words; where it draws, it draws from `generator`.
     The sentences that are there are read only by the posterior, and for words to keep. A batch without trajectories comes back as it is.
+    size: trajectories at a time. Errors: `parts_of`.
     """
     found = [tried[0] if how.tries == 1 else best_of(goals, scene, [tokens for tokens, _ in tried], mark)
              for scene, mark, tried in tries_at(goals, env, batch, level, how, generator, size)]
@@ -163,7 +167,10 @@ def relabel(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Tens
 
 # %% ../nbs/46_relabel.ipynb #c015
 def edits(one: Tensor, other: Tensor) -> Tensor:
-    "(batch,) the least number of words to insert, delete or replace to turn sentences `one` (batch, word) into `other` (batch, word); 0 is padding."
+    """(batch,) the least number of words to insert, delete or replace to turn sentences `one` (batch, word) into `other` (batch, word); 0 is padding.
+
+    The distance of Levenshtein (1966), over words.
+    """
     column = torch.arange(other.shape[1] + 1, device=other.device)
     row, length = column.repeat(len(other), 1), one.ne(PAD).sum(1)
     found = row
@@ -186,6 +193,7 @@ def rephrase(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Ten
 
     Of `tries` sentences the one whose telling words are nearest to those of the one that is there, where a nat a word is worth a tenth of them; those with
     at most a share `change` edited come last.
+    level, how, generator, size: as in `relabel`.
     """
     if not len(batch.tokens): return batch, torch.zeros(0)
     parts = [tried for *_, tried in tries_at(goals, env, batch, level, replace(how, tries=tries), generator, size)]
@@ -207,7 +215,10 @@ def sample_goals(goals: GoalGenerator, env: Environment, batch: Batch, count: in
 @torch.no_grad()
 def interpolate(goals: GoalGenerator, env: Environment, batch: Batch, other: Tensor, steps: int, *, level: Level = 'route',
                 how: Manner = Manner()) -> list[Tensor]:
-    "`steps` tables of sentences (batch, word), as z goes from the posterior's mean under those of `batch` to that under `other` (batch, word)."
+    """`steps` tables of sentences (batch, word), as z goes from the posterior's mean under those of `batch` to that under `other` (batch, word).
+
+    As Bowman et al. (2016) do between two sentences, here under one trajectory.
+    """
     goals.eval()
     scene, mark = goals.look(env, batch), torch.full((len(batch.tokens),), goals.config.words + LEVELS.index(level), device=env.device)
     a, b = (goals.posterior(scene, torch.cat([mark[:, None], tokens.to(env.device)], 1)).mean for tokens in (batch.tokens, other))

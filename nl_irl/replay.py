@@ -49,13 +49,16 @@ class Provenance(NamedTuple):
     path: Tensor
 
 def provenance(batch: Batch, kind: int, made: int, *, confidence: Tensor | float = 0., weight: Tensor | float = 1.) -> Provenance:
-    "The `Provenance` of the walks of `batch`; numbers hold for all of them."
+    "The `Provenance` of the walks of `batch`; confidence (nats a word) and weight: (walk,), or a number for all of them."
     whole, real = (lambda x, kind=kind: torch.full((len(batch.target),), x, dtype=kind) for kind in (torch.int64, torch.float32))
     return Provenance(whole(kind), whole(made), *(x.float().cpu() if isinstance(x, Tensor) else real(x) for x in (confidence, weight)), same_walk(batch))
 
 # %% ../nbs/53_replay.ipynb #c009
 class Replay:
-    "Up to `size` walks of at most `time` steps under sentences of at most `words` words, `vectors` wide if they are vectors; on the CPU."
+    """Up to `size` walks of at most `time` steps under sentences of at most `words` words, `vectors` wide if they are vectors; on the CPU.
+
+    A `ValueError` unless all of these are over 0 (vectors may be 0), and for walks or sentences that are longer (`add`).
+    """
     def __init__(self, size: int, *, time: int, words: int = 80, vectors: int = 0):
         require(size > 0 and time > 0 and words > 0, f'a buffer needs a size, steps and words, got {size}, {time} and {words}')
         self.size, self.time, self.words, self.added = size, time, words, 0
@@ -96,7 +99,7 @@ class Replay:
 # %% ../nbs/53_replay.ipynb #c012
 @dataclass(frozen=True)
 class AdmissionRule:
-    "Which relabelled walks become positives."
+    "Which relabelled walks become positives. A `ValueError` unless 0 <= begin <= full and 0 < most <= 1."
     begin: float = 0.1                      # share of training before which none does
     full: float = 0.5                       # share of training from which `most` do; in between their number rises in a line
     most: float = 0.5                       # share of a batch, the surest

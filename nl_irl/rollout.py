@@ -26,7 +26,7 @@ __all__ = ['Questions', 'questions', 'Rollout', 'taken', 'asked_by', 'seen_along
 
 # %% ../nbs/41_rollout.ipynb #c004
 class Questions(NamedTuple):
-    "A batch of tasks as arrays: tokens (batch, word) int64 (or word vectors), start (batch,) viewpoint rows, heading (batch,) radians."
+    "A batch of tasks as arrays: tokens (batch, word) int64 or (batch, word, vectors), start (batch,) viewpoint rows, heading (batch,) radians."
     tokens: Tensor
     start: np.ndarray
     heading: np.ndarray
@@ -105,12 +105,12 @@ def rollout(policy: Policy, env: Environment, asked: Questions, *, horizon: int,
 # %% ../nbs/41_rollout.ipynb #c016
 def run_episodes(policy: Policy, env: Environment, tasks: Sequence[Task], encoder: TextEncoder, *, horizon: int, batch: int = 512,
                  words: int = 80, generator: torch.Generator | None = None) -> list[Rollout]:
-    "Rollouts of `tasks`, `batch` at a time, in their order."
+    "Rollouts of `tasks`, `batch` at a time, in their order; arguments and errors: `rollout`, `questions`."
     parts = (tasks[i:i + batch] for i in range(0, len(tasks), batch))
     return [rollout(policy, env, questions(env, part, encoder, words=words), horizon=horizon, generator=generator) for part in parts]
 
 def trajectory_table(env: Environment, tasks: Sequence[Task], rollouts: Sequence[Rollout]) -> pd.DataFrame:
-    "One row an episode: instruction, viewpoint ids, headings, actions, and for each step action probabilities, attention over words, entropy (nats)."
+    "One row an episode: instruction, viewpoint ids, headings (radians), actions, and for each step action probabilities, attention over words, entropy (nats)."
     records = []
     for r in rollouts:
         entropy = torch.special.entr(r.probability).sum(-1)

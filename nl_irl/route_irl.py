@@ -30,7 +30,10 @@ __all__ = ['RIVALS', 'Walked', 'ByHouse', 'RouteIRLConfig', 'others_of', 'Contes
 
 # %% ../nbs/51_route_irl.ipynb #c004
 class ByHouse:
-    "Draws demonstrations of `data`: from `houses` houses, at most `each` of a house; a house is drawn the more often the more it has."
+    """Draws demonstrations of `data`: from `houses` houses, at most `each` of a house; a house is drawn the more often the more it has.
+
+    A `ValueError` without demonstrations.
+    """
     def __init__(self, world: World, data: Batch, *, houses: int, each: int, rng: np.random.Generator):
         require(len(data.tokens) > 0, 'there is no demonstration to learn from')
         self.data, self.houses, self.each, self.rng = data, houses, each, rng
@@ -99,7 +102,10 @@ class Contest(NamedTuple):
 Walked = tuple[np.ndarray, np.ndarray]              # paths (batch, time) of viewpoint rows, and how many of each count (batch,)
 
 def contest(world: World, batch: Batch, config: RouteIRLConfig, *, walked: Walked | None = None, rng: np.random.Generator) -> Contest:
-    "The rivals of the demonstrations in `batch`, with what a policy `walked` under their instructions."
+    """The rivals of the demonstrations in `batch`: other routes and other instructions, and what a policy `walked` under theirs (None: nothing).
+
+    Rivals end three metres or more from the demonstration's end.
+    """
     n, path, time, heading = len(batch.tokens), batch.viewpoint.numpy(), (batch.target >= 0).sum(1).numpy(), batch.heading[:, 0].numpy()
     goal = path[np.arange(n), time - 1]
     far = lambda routes: distance_between(world, routes.viewpoint, goal[routes.question]) >= 3
@@ -130,7 +136,11 @@ def weighted(values: Tensor, weight: Tensor) -> Tensor:
     return (values * weight).sum() / weight.sum().clamp(min=1e-8)
 
 def route_losses(judged: Tensor, met: Contest, weight: np.ndarray, config: RouteIRLConfig) -> tuple[dict[str, Tensor], dict[str, float]]:
-    "The terms of the loss, and the accuracy against each kind of rival, by the rewards `judged` (node,) of a contest of positives with `weight` (batch,)."
+    """The terms (nats, () each) of the loss by rewards `judged` (node,) of a contest of positives with `weight` (batch,), and the accuracy by kind of rival.
+
+    The route term is -log of the softmax of the demonstration among routes, each drawn one weighted by how many it stands for, as importance sampling of the
+    partition function does (Finn, Levine and Abbeel 2016).
+    """
     put = lambda x: torch.as_tensor(x, device=judged.device)
     whose, pair, weight = put(met.routes.question[met.rival]), put(met.pair), put(weight)
     mine, other, wrong = (judged[put(x)] for x in (met.mine, met.other, met.rival))
@@ -142,16 +152,17 @@ def route_losses(judged: Tensor, met: Contest, weight: np.ndarray, config: Route
 
 # %% ../nbs/51_route_irl.ipynb #c015
 def walk(policy: Policy, env: Environment, batch: Batch, *, horizon: int, generator: torch.Generator) -> Walked:
-    "What `policy` does under the sentences of `batch`, actions drawn with `generator`."
+    "What `policy` does under the sentences of `batch` in at most `horizon` actions, drawn with `generator`."
     done = rollout(policy, env, asked_by(env, batch), horizon=horizon, generator=generator)
     return done.viewpoint.numpy(), 1 + (done.active & (done.action != STOP)).sum(1).numpy()
 
 # %% ../nbs/51_route_irl.ipynb #c016
 class RouteIRL:
-    """Learning of a `reward` from positives `data`, in place: maximum-entropy IRL (Ziebart et al. 2008, eq. 4) over explicit routes.
+    """Learning of a `reward` from positives `data`, in place: maximum-entropy IRL (Ziebart et al. 2008, eq. 2) over explicit routes.
 
     kind: (data,) indices into `KINDS`; None: all are demonstrations.  policy: what it samples with `generator` joins the alternatives, in at most `horizon`
     actions, as in adversarial IRL; None: no walks do.  rng: draws batches, routes and the instructions of others.
+    A `ValueError` without demonstrations, and for a policy without a generator.
     """
     def __init__(self, reward: RouteReward, env: Environment, data: Batch, config: RouteIRLConfig, *, kind: np.ndarray | None = None,
                  policy: Policy | None = None, horizon: int = 10, rng: np.random.Generator, generator: torch.Generator | None = None):

@@ -47,7 +47,7 @@ def path_rows(world: World, episodes: Sequence[Episode], paths: Paths, where: st
 
 # %% ../nbs/28_scoring.ipynb #c005
 def score_rows(world: World, episodes: Sequence[Episode], rows: np.ndarray, length: np.ndarray) -> pd.DataFrame:
-    "As `score_paths`, for viewpoint rows (batch, time) of length (batch,), which must follow edges: that is not checked."
+    "As `score_paths`, for viewpoint rows (batch, time) of length (batch,), which must follow edges: that is not checked. A `ValueError` where one is withheld."
     rows, length = without_repeats(rows, length)
     withheld = [e.task.id for e in episodes if not e.path]
     require(not withheld, f'{len(withheld)} of {len(episodes)} episodes withhold their answer, such as {withheld[:1]}; only the leaderboard can score them')
@@ -62,14 +62,17 @@ def score_paths(world: World, episodes: Sequence[Episode], paths: Paths) -> pd.D
     return score_rows(world, episodes, *path_rows(world, episodes, paths))
 
 def summary(frame: pd.DataFrame) -> dict[str, float]:
-    "The mean of each metric over all episodes, one flat object {TL, NE, SR, OSR, SPL, nDTW, SDTW, CLS}."
+    "The mean of each metric over all episodes, one flat object {TL, NE, SR, OSR, SPL, nDTW, SDTW, CLS}. A `ValueError` without episodes."
     require(len(frame) > 0, 'no episodes to summarise')
     return {name: float(frame[name].mean()) for name in METRICS}
 
 # %% ../nbs/28_scoring.ipynb #c010
 def interval(frame: pd.DataFrame, column: str, *, rng: np.random.Generator, cluster: str = 'path_id',
              draws: int = 2000) -> tuple[float, float]:
-    "The 95 % percentile interval of the mean of `column`, by a bootstrap over clusters (`path_id`, `scan`, or `id` for none), and over `seed` if it has one."
+    """The 95 % percentile interval of the mean of `column`, by a bootstrap over clusters (`path_id`, `scan`, or `id` for none), and over `seed` if it has one.
+
+    Clusters and seeds are drawn independently of each other, `draws` times (Owen 2007, The pigeonhole bootstrap). A `ValueError` without episodes.
+    """
     require(len(frame) > 0, 'no episodes to draw from')
     seeded = frame if 'seed' in frame else frame.assign(seed=0)
     of = seeded.groupby([cluster, 'seed'], sort=False, observed=True)[column].agg(['sum', 'count']).unstack(fill_value=0).to_numpy(float)

@@ -29,7 +29,7 @@ __all__ = ['soft_values', 'successors', 'expect', 'mean_where', 'bellman', 'Soft
            'SoftActorCritic', 'tree_successors', 'tree_walks', 'reach', 'TreeImprovement']
 
 # %% ../nbs/54_soft_control.ipynb #c004
-def soft_values(reward: Tensor, there: Tensor, *, discount: float, alpha: float = 1., tolerance: float = 1e-6, most: int = 10_000) -> tuple[Tensor, Tensor]:
+def soft_values(reward: Tensor, there: Tensor, *, discount: float, alpha: float = 1., most: int = 10_000) -> tuple[Tensor, Tensor]:
     """V (state,) and log pi (state, action) of the soft-optimal policy, by soft value iteration (Ziebart 2010, sec. 5.2).
 
     reward: (state, action), -inf where an action is not open.  there: (state, action) int64, the state that it leads to; -1 where all ends, which is worth 0.
@@ -39,7 +39,7 @@ def soft_values(reward: Tensor, there: Tensor, *, discount: float, alpha: float 
     for _ in range(most):
         q = reward + discount * value[there.clamp(min=0)].masked_fill(there < 0, 0)
         new = alpha * (q / alpha).logsumexp(-1)
-        if (new - value).abs().max() < tolerance: return new, (q - new[:, None]) / alpha
+        if (new - value).abs().max() < 1e-6: return new, (q - new[:, None]) / alpha
         value = new
     raise ValueError(f'values still changed by {(new - value).abs().max():.1e} after {most} sweeps; a discount below 1 (now {discount}) lets them settle')
 
@@ -54,18 +54,22 @@ def expect(log_pi: Tensor, x: Tensor) -> Tensor:
     return (log_pi.exp() * x.masked_fill(log_pi == -torch.inf, 0)).sum(-1)
 
 def mean_where(x: Tensor, where: Tensor) -> Tensor:
-    "() the mean of `x` where `where` says so, 0 where it never does."
+    "() the mean of `x` (...) where `where` (...) bool says so, 0 where it never does."
     return (x * where).sum() / where.sum().clamp(min=1)
 
 def bellman(reward: Tensor, value: Tensor, walks: Walks, discount: float) -> tuple[Tensor, Tensor]:
-    "Targets (batch, time) from rewards and values (batch, time), and bool (batch, time) whether they are known."
+    """Targets (batch, time) from rewards and values (batch, time), and bool (batch, time) whether they are known.
+
+    Soft policy evaluation (Haarnoja et al. 2018, sec. 4.1) at the states that a walk came to; after STOP there is nothing, and of a last state without one
+    the value is not known.
+    """
     stop, later = walks.batch.action == STOP, lambda x: F.pad(x[:, 1:], (0, 1))
     return reward + discount * later(value).masked_fill(stop, 0), walks.active & (stop | later(walks.active))
 
 # %% ../nbs/54_soft_control.ipynb #c013
 @dataclass(frozen=True)
 class SoftConfig(DescentConfig):
-    "How `SoftActorCritic` improves a policy."
+    "How `SoftActorCritic` improves a policy. A `ValueError` unless discount and follow lie in (0, 1], and alpha is over 0."
     rate: float = 2e-4          # of the policy
     critic_rate: float = 5e-4   # of the critics, and of the temperature
     discount: float = 0.97      # of a step
@@ -87,15 +91,15 @@ def starting_from(policy: Policy, warm: bool) -> Policy:
 
 @torch.no_grad()
 def chase(targets: nn.Module, critics: nn.Module, share: float) -> None:
-    "Move `targets` towards `critics` by a `share` of the difference."
+    "Move `targets` towards `critics` by a `share` of the difference: target networks (Lillicrap et al. 2016, algorithm 1)."
     for kept, new in zip(targets.parameters(), critics.parameters()): kept.lerp_(new, share)
 
 # %% ../nbs/54_soft_control.ipynb #c014
 class SoftActorCritic:
     """Improves `policy`, in place, for rewards of steps along whole walks; `warm`: critics start from it.
 
-    Soft actor-critic for discrete actions (Haarnoja et al. 2018; Christodoulou 2019) with the lesser of two target critics. So that these differ, an update
-    weighs each walk for each critic by chance, with torch's global generator.
+    Soft actor-critic for discrete actions (Haarnoja et al. 2018; Christodoulou 2019) with the lesser of two target critics (Fujimoto et al. 2018). So that
+    these differ, an update weighs each walk for each critic by chance, with torch's global generator.
     """
     def __init__(self, policy: Policy, config: SoftConfig, *, warm: bool = True):
         self.policy, self.config, self.alpha = policy, config, config.alpha
@@ -105,7 +109,7 @@ class SoftActorCritic:
             (policy, config.rate), (self.critics, config.critic_rate)))
 
     def update(self, walks: Walks, reward: Tensor, demonstrated: Tensor) -> dict[str, float]:
-        "One step of each; reward: (batch, time) of the actions taken.  demonstrated: (batch,) bool. Losses, value and entropy. Errors: `Descent.step`."
+        "One step of each; reward: (batch, time) of the actions taken.  demonstrated: (batch,) bool. Losses, value, entropy (nats). Errors: `Descent.step`."
         active, c = walks.active, self.config
         self.policy.train()
         log_pi = log_policy(self.policy, walks)
@@ -161,12 +165,18 @@ def reach(log_pi: Tensor, there: Tensor, levels: np.ndarray) -> Tensor:
 
 # %% ../nbs/54_soft_control.ipynb #c021
 class TreeImprovement:
-    "Improves `policy`, in place, towards what is soft-optimal on the trees of shortest routes of at most `moves` moves."
+    """Improves `policy`, in place, towards what is soft-optimal on the trees of shortest routes of at most `moves` moves.
+
+    Soft-optimal: `soft_values`. The loss is the cross-entropy of its choices (nats), by how likely it is to come there.
+    """
     def __init__(self, policy: Policy, env: Environment, config: SoftConfig, *, moves: int):
         self.policy, self.env, self.config, self.moves, self.descent = policy, env, config, moves, Descent(policy.parameters(), config)
 
     def update(self, batch: Batch, judge: Discriminator, base: Policy | None, bound: float) -> dict[str, float]:
-        "One step, from the starts and sentences of `batch` and the rewards by `judge`: cross-entropy and mean value of the starts. Errors: `Descent.step`."
+        """One step, from the starts and sentences of `batch` and the rewards by `judge`: cross-entropy (nats) and mean value of the starts.
+
+        base: the frozen policy of `watch`.  bound: the largest reward of a step, either way. Errors: `Descent.step`, `soft_values`.
+        """
         routes = shortest_routes(self.env.world, batch.viewpoint[:, 0].numpy(), batch.heading[:, 0].numpy(), moves=self.moves)
         walks, node, there = tree_walks(routes, batch.tokens, self.env.neighbor.shape[1])
         walks, node, there = watch(self.env, walks, base), node.to(self.env.device), there.to(self.env.device)

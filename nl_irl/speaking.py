@@ -21,7 +21,7 @@ from .models.generator import LEVELS, GoalGenerator, Scene, divergence, followed
 from .planning import Scorer
 from .routes import ON_THE_WAY, Routes, chains
 from .text import PAD, UNKNOWN
-from .types import Episode, Level, require
+from .types import Episode, require
 
 # %% auto #0
 __all__ = ['SpeakingConfig', 'hide', 'Told', 'tell', 'learn_telling', 'Speaking', 'levels_of', 'by_speaker']
@@ -29,7 +29,7 @@ __all__ = ['SpeakingConfig', 'hide', 'Told', 'tell', 'learn_telling', 'Speaking'
 # %% ../nbs/52_speaking.ipynb #c004
 @dataclass(frozen=True)
 class SpeakingConfig(DescentConfig):
-    "How `Speaking` learns."
+    "How `Speaking` learns. A `ValueError` unless batch is over 0, kl and free are not below 0, and hidden and reminded are shares below 1."
     batch: int = 64             # demonstrations a step
     kl: float = 0.1             # weight of KL once it is warm
     warm: float = 0.3           # share of the updates over which that weight rises from 0
@@ -81,8 +81,8 @@ def tell(goals: GoalGenerator, env: Environment, batch: Batch, *, hidden: float 
 
 # %% ../nbs/52_speaking.ipynb #c008
 @torch.no_grad()
-def learn_telling(goals: GoalGenerator, tokens: Tensor, scene: Scene, *, rate: float = 0.1) -> None:
-    "Move the running mean in `goals.telling` of those words that the marked `tokens` say."
+def learn_telling(goals: GoalGenerator, tokens: Tensor, scene: Scene) -> None:
+    "Move the running mean of nats in `goals.telling` of those words that the marked `tokens` (batch, 1 + word) say."
     target, size = followed(tokens), len(goals.telling)
     def word(scene: Scene) -> Tensor:
         logits, _ = goals(scene, goals.prior(scene, tokens[:, 0]).mean, tokens)
@@ -90,13 +90,15 @@ def learn_telling(goals: GoalGenerator, tokens: Tensor, scene: Scene, *, rate: f
     said = target.ne(PAD)
     gain = torch.zeros_like(goals.telling).index_add(0, target[said], (word(Scene(*(x.roll(1, 0) for x in scene))) - word(scene))[said])
     count = target[said].bincount(minlength=size)
-    goals.telling.lerp_(torch.where(count > 0, gain / count.clamp(min=1), goals.telling), rate)
+    goals.telling.lerp_(torch.where(count > 0, gain / count.clamp(min=1), goals.telling), 0.1)
 
 # %% ../nbs/52_speaking.ipynb #c010
 class Speaking:
     """Learning of demonstrations `data` into `goals`, in place: a conditional variational auto-encoder (Sohn et al. 2015).
 
+    KL comes in slowly, and words are hidden from the decoder (Bowman et al. 2016); some nats are free (Kingma et al. 2016).
     level: (demonstration,) indices of LEVELS.  rng: draws batches; z, hidden words and dropout are drawn from torch's global generator.
+    A `ValueError` without demonstrations.
     """
     def __init__(self, goals: GoalGenerator, env: Environment, data: Batch, level: Tensor, config: SpeakingConfig, *, rng: np.random.Generator):
         require(len(data.tokens) > 0, 'there is no demonstration to learn to speak from')
@@ -132,12 +134,12 @@ def levels_of(episodes: Sequence[Episode]) -> Tensor:
     return torch.tensor([LEVELS.index(e.level) for e in episodes], dtype=torch.int64)
 
 # %% ../nbs/52_speaking.ipynb #c018
-def by_speaker(goals: GoalGenerator, env: Environment, *, level: Level = 'route', size: int = 256) -> Scorer:
+def by_speaker(goals: GoalGenerator, env: Environment, *, size: int = 256) -> Scorer:
     "A scorer: log p(sentence | route) (Fried et al. 2018) in nats, z at the prior's mean, `size` routes at a time; 0 for those that are just `ON_THE_WAY`."
     @torch.no_grad()
     def score(tokens: Tensor, routes: Routes) -> Tensor:
         goals.eval()
-        every, told = chains(routes, np.arange(len(routes.depth)))[1], marked(tokens, level, goals.config.words)
+        every, told = chains(routes, np.arange(len(routes.depth)))[1], marked(tokens, 'route', goals.config.words)
         nats = tokens.new_zeros(len(routes.depth), dtype=torch.float32)
         put, words = lambda x: torch.as_tensor(x, device=env.device), told.ne(PAD).sum(1).cpu().numpy()[routes.question]
         order = np.lexsort((routes.depth, words))                                                       # alike together, so that there is little padding

@@ -36,7 +36,7 @@ def detokenize(words: Iterable[str]) -> str:
 # %% ../nbs/10_text.ipynb #c007
 @dataclass(frozen=True)
 class Vocabulary:
-    "The known `words`; the first four are padding, unknown, start and end."
+    "The known `words`, each once; the first four are padding, unknown, start and end. A `ValueError` for other words."
     words: tuple[str, ...]
 
     def __post_init__(self):

@@ -24,7 +24,10 @@ Level = Literal['segment', 'route', 'goal']
 
 @dataclass(frozen=True)
 class Instruction:
-    "What a person says: `text`, the half-open `span` of actions that it describes (None: all of them), and its `level`."
+    """What a person says: `text`, the half-open `span` of actions that it describes (None: all of them), and its `level`.
+
+    A `ValueError` for a text without words, a level that is none of `Level`, and a span unless 0 <= first < end.
+    """
     text: str
     span: tuple[int, int] | None = None
     level: Level = 'route'
@@ -42,6 +45,7 @@ class Trajectory:
     `viewpoints`: `time + 1` viewpoint ids; or, under continuous control, `poses`: (time + 1, 5) float of x, y, z in metres, heading and
     elevation in radians. `instructions` may speak of the whole or of spans of it. `heading`: radians at the start, 0 is +y, clockwise.
     One with poses is compared by identity.
+    A `ValueError` where there are both or neither, for numbers that are not finite, and for a span that goes beyond the last action.
     """
     scan: str
     viewpoints: tuple[str, ...] = ()
@@ -75,7 +79,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Episode:
-    "A `task` and its answer: `path` (viewpoint ids; empty where the answer is withheld) and, on houses, the `program` that the sentence means."
+    """A `task` and its answer: `path` (viewpoint ids; empty where the answer is withheld) and, on houses, the `program` that the sentence means.
+
+    A `ValueError` unless the path begins at the task's start, and for a heading that is not finite.
+    """
     task: Task
     path: tuple[str, ...] = ()
     program: str = ''
@@ -88,7 +95,7 @@ class Episode:
 
     @property
     def goal(self) -> str:
-        "The viewpoint to stop at."
+        "The viewpoint to stop at; a `ValueError` where the answer is withheld."
         require(bool(self.path), f'episode {self.task.id} withholds its answer')
         return self.path[-1]
 

@@ -76,7 +76,10 @@ def log_policy(policy: Policy, walks: Walks) -> Tensor:
 PAY = {'airl': lambda f: f, 'gail': F.softplus, 'log d': F.logsigmoid}
 
 def step_reward(f: Tensor, after: Tensor, form: str, bound: float = 5.) -> Tensor:
-    "(...) rewards of steps with `f`, beyond that of having stopped, whose number is `after` (): at most `bound` either way. `form`: a key of `PAY`."
+    """(...) rewards of steps with `f` (...), beyond that of having stopped, whose number is `after` (): at most `bound` either way.
+
+    `form`: a key of `PAY`; a `ValueError` for another.
+    """
     require(form in PAY, f'the form of a discriminator is one of {sorted(PAY)}, got {form!r}')
     return (PAY[form](f) - PAY[form](after)).clamp(-bound, bound)
 
@@ -87,6 +90,7 @@ class Discriminator(nn.Module):
     AIRL's D = exp f / (exp f + pi) (Fu et al. 2018, eq. 4) or GAIL's (Ho and Ermon 2016, eq. 16); the state after STOP is absorbing (Kostrikov et al. 2019).
 
     For one that starts as a copy of that policy D is 1/2 at first, and rewards with the prior beside them make that policy the best there is, at values of 0.
+    form: 'airl' or 'gail'; a `ValueError` for another.
     """
     def __init__(self, body: Policy, form: str = 'airl'):
         super().__init__()
@@ -106,7 +110,10 @@ class Discriminator(nn.Module):
 
     @torch.no_grad()
     def rewards(self, walks: Walks, *, alpha: float = 1., bound: float = 5.) -> Tensor:
-        "(batch, time, 1 + degree) rewards of all open actions, with the prior's share at temperature `alpha`; -inf where an action is not open."
+        """(batch, time, 1 + degree) rewards of all open actions, with the prior's share at temperature `alpha`; -inf where an action is not open.
+
+        bound: as in `step_reward`.
+        """
         return step_reward(lift(self.body.eval(), walks), self.after, self.form, bound) + alpha * walks.prior
 
 # %% ../../nbs/47_discriminator.ipynb #c015
@@ -114,6 +121,7 @@ def discriminator_loss(logit: Tensor, after: Tensor, walks: Walks, weight: Tenso
     """Mean cross-entropy a step (nats) of `logit` (batch, time), and of `after` () for each of the steps between STOP and `horizon`.
 
     weight: (batch,) of each walk.  positive: (batch,) bool. Walks that were cut off never came to the state after STOP.
+    smoothing: of labels (Szegedy et al. 2016, sec. 7), which bounds the logits.
     """
     aim = torch.where(positive, 1 - smoothing, smoothing)
     wrong = (F.binary_cross_entropy_with_logits(logit, aim[:, None].expand_as(logit), reduction='none') * walks.active).sum(1)

@@ -325,7 +325,7 @@ class Gaussian(NamedTuple):
         return self.mean + (self.log_variance / 2).exp() * torch.randn(self.mean.shape, generator=generator, device=self.mean.device)
 
 def divergence(q: Gaussian, p: Gaussian) -> Tensor:
-    "(batch, latent) KL(q | p) in nats."
+    "(batch, latent) KL(q | p) of each dimension, in nats."
     return (p.log_variance - q.log_variance + (q.log_variance.exp() + (q.mean - p.mean).square()) / p.log_variance.exp() - 1) / 2
 
 def gaussian(x: Tensor) -> Gaussian:
@@ -449,7 +449,10 @@ class Teller(nn.Module):
 
 # %% ../../nbs/45_generator.ipynb #c041
 class GoalGenerator(nn.Module):
-    "p(instruction | trajectory, z), p(z | trajectory) and q(z | trajectory, instruction). `landmarks` are learned beforehand (`LandmarkLearner`) and frozen."
+    """p(instruction | trajectory, z), p(z | trajectory) and q(z | trajectory, instruction). `landmarks` are learned beforehand (`LandmarkLearner`) and frozen.
+
+    A `ValueError` for a config with word vectors: it says words of a vocabulary.
+    """
     def __init__(self, config: GeneratorConfig):
         super().__init__()
         require(not config.vectors, 'a goal generator says words of a vocabulary: set vectors to 0')
@@ -488,7 +491,7 @@ class GoalGenerator(nn.Module):
 
 # %% ../../nbs/45_generator.ipynb #c043
 def tells(goals: GoalGenerator, tokens: Tensor, least: float = 0.3) -> Tensor:
-    "(batch, word) bool: which of `tokens` (batch, word) carry at least so many nats about their trajectory."
+    "(batch, word) bool: which of `tokens` (batch, word) carry at least `least` nats about their trajectory."
     return goals.telling[tokens] >= least
 
 def remind(goals: GoalGenerator, scene: Scene, tokens: Tensor, keep: Tensor) -> Scene:
@@ -498,7 +501,10 @@ def remind(goals: GoalGenerator, scene: Scene, tokens: Tensor, keep: Tensor) -> 
 
 # %% ../../nbs/45_generator.ipynb #c045
 def marked(tokens: Tensor, level: Tensor | Level, words: int) -> Tensor:
-    "tokens (batch, word) with the mark of `level` (a name, or (batch,) indices of LEVELS) in front, for a vocabulary of so many `words`."
+    """`tokens` (batch, word) with the mark of `level` (a name, or (batch,) indices of LEVELS) in front, for a vocabulary of so many `words`.
+
+    A `ValueError` for a name that is none of LEVELS.
+    """
     require(not isinstance(level, str) or level in LEVELS, f'level must be one of {LEVELS}, got {level!r}')
     mark = torch.full((len(tokens),), LEVELS.index(level)) if isinstance(level, str) else level
     return torch.cat([words + mark.to(tokens)[:, None], tokens], 1)

@@ -24,13 +24,16 @@ __all__ = ['Landmarks', 'elsewhere', 'choices', 'LandmarkConfig', 'LandmarkLearn
 
 # %% ../../nbs/38_landmarks.ipynb #c004
 class Landmarks(nn.Module):
-    "Vectors of words and of labels such that words fit what they name; words are numbers, or vectors of width `vectors` where that is not 0."
-    def __init__(self, words: int, labels: int, *, width: int = 64, vectors: int = 0, reach: int = 64):
+    """Vectors of words and of labels such that words fit what they name; words are numbers, or vectors of width `vectors` where that is not 0.
+
+    width: of those vectors, over `words` words and `labels` labels. How much a word counts depends on how far it is from the end of its sentence.
+    """
+    def __init__(self, words: int, labels: int, *, width: int = 64, vectors: int = 0):
         super().__init__()
         self.word = nn.Linear(vectors, width, bias=False) if vectors else nn.Embedding(words, width, padding_idx=0)
         self.label = nn.Embedding(labels, width, padding_idx=0)
         self.usual = nn.Embedding(labels, 1, padding_idx=0)             # how likely a goal shows it, whatever was said
-        self.recency = nn.Parameter(1 - torch.arange(reach) / 6)        # logits of how much the last word counts, the one before ...
+        self.recency = nn.Parameter(1 - torch.arange(64) / 6)        # logits of how much the last word counts, the one before ...
         self.hide = 0.                                                  # share of words and labels that a training step hides: see `LandmarkConfig`
         for table in (self.word, self.label): nn.init.normal_(table.weight, std=0.3)
         nn.init.zeros_(self.usual.weight)
@@ -45,7 +48,7 @@ class Landmarks(nn.Module):
         return ((torch.sigmoid(self.recency[back]) * known)[:, None] @ words)[:, 0]
 
     def forward(self, tokens: Tensor, label: Tensor, weight: Tensor) -> Tensor:
-        "(batch, place) logits that a sentence ends where `label` and `weight` (batch, place, top) are seen."
+        "(batch, place) logits that a sentence ends where `label` and `weight` (batch, place, top) are seen; tokens: as in `ending`."
         weight = weight.to(self.usual.weight.dtype)
         if self.training: weight = weight * (torch.rand_like(weight) > self.hide)
         table = torch.cat([self.label.weight, self.usual.weight], 1)
@@ -64,7 +67,10 @@ def elsewhere(world: World, goal: np.ndarray, count: int, *, distance: float = 4
 
 
 def choices(landmarks: Landmarks, env: Environment, tokens: Tensor, goal: np.ndarray, others: int, *, rng: np.random.Generator) -> Tensor:
-    "(batch, 1 + others) logits of each goal and of places elsewhere that sentences `tokens` might end at, -inf where there is no such place."
+    """(batch, 1 + others) logits of each goal and of places elsewhere that sentences `tokens` might end at, -inf where there is no such place.
+
+    tokens: (batch, word) int64 or (batch, word, vectors).  goal: (batch,) viewpoint rows.
+    """
     place, fits = elsewhere(env.world, goal, others, rng=rng)
     place = torch.as_tensor(np.concatenate([goal[:, None], place], 1), device=env.device)
     fits = torch.as_tensor(np.pad(fits, ((0, 0), (1, 0)), constant_values=True), device=env.device)
@@ -84,7 +90,7 @@ class LandmarkConfig:
 class LandmarkLearner:
     """Contrastive learning of `landmarks` from sentences and goals, in place (InfoNCE: van den Oord et al. 2018, eq. 4).
 
-    tokens: (demonstration, word) int64 or (demonstration, word, vectors).  goal: (demonstration,) viewpoint rows.
+    tokens: (demonstration, word) int64 or (demonstration, word, vectors).  goal: (demonstration,) viewpoint rows, as many; else a `ValueError`.
     """
     def __init__(self, landmarks: Landmarks, env: Environment, tokens: Tensor, goal: np.ndarray, config: LandmarkConfig, *, rng: np.random.Generator):
         require(0 < len(tokens) == len(goal), f'{len(tokens)} sentences for {len(goal)} goals; needs one each, and some')

@@ -89,7 +89,7 @@ class Listener(nn.Module):
 
 # %% ../../nbs/40_policy.ipynb #c007
 def attend(query: Tensor, keys: Tensor, known: Tensor) -> Tensor:
-    "(batch, time, width), (batch, word, width) -> (batch, time, word): how much each step attends to each word; 0 on padding."
+    "(batch, time, width), (batch, word, width) -> (batch, time, word): shares of each step's attention (Vaswani et al. 2017, eq. 1); 0 on padding."
     score = query @ keys.transpose(1, 2) / keys.shape[-1] ** .5
     return score.masked_fill(~known[:, None], -torch.inf).softmax(-1)
 
@@ -119,7 +119,7 @@ def around(seen: Tensor, toward: Tensor) -> Tensor:
     return toward / toward.sum(-1, keepdim=True) @ seen
 
 class Eyes(nn.Module):
-    "`Observation` and (labels, landmark_width) landmark vectors -> `Sight`."
+    "`Observation` and (labels, landmark_width) landmark vectors -> `Sight`; a `ValueError` where it has other features or lookahead than the config."
     def __init__(self, config: PolicyConfig):
         super().__init__()
         self.config, self.dropout = config, Dropout(config.dropout)
@@ -230,7 +230,7 @@ class Policy(nn.Module):
         return self.match.about_end(Sentence(context, embedding, self.landmarks.word(tokens), known))
 
     def forward(self, sentence: Heard, seen: Observation, came: Tensor, memory: Memory | None = None) -> Decision:
-        "`seen` over (batch, time); `came`: (batch, time, 5), the candidate row of the move that led to each step, 0 at the start."
+        "`seen` over (batch, time); `came`: (batch, time, 5), the candidate row of the move that led to each step, 0 at the start. Errors: `Eyes`."
         sight = self.eyes(seen, self.landmarks.label.weight)
         first, notice = go_on(self.notice, torch.cat([sight.around, came], -1), memory and memory.notice)
         first = self.dropout(first)

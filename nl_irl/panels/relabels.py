@@ -44,17 +44,17 @@ def batch_along(found: Learned, paths: list[np.ndarray], tasks: list[Task], *, w
     return batch_of_walks(found.bench.world, tokens, path, length, np.array([t.heading for t in tasks], np.float32))
 
 @torch.no_grad()
-def latents(found: Learned, batch: Batch, *, level: str = 'route', size: int = 256) -> Tensor:
+def latents(found: Learned, batch: Batch) -> Tensor:
     "(batch, latent) the posterior's means for the trajectories of `batch` under its sentences."
     goals: GoalGenerator = found.network('generator').eval()
-    parts = [some(batch, slice(k, k + size)) for k in range(0, len(batch.tokens), size)]
-    return torch.cat([goals.posterior(goals.look(found.env, p), marked(p.tokens, level, goals.config.words).to(found.env.device)).mean.cpu() for p in parts])
+    parts = [some(batch, slice(k, k + 256)) for k in range(0, len(batch.tokens), 256)]
+    return torch.cat([goals.posterior(goals.look(found.env, p), marked(p.tokens, 'route', goals.config.words).to(found.env.device)).mean.cpu() for p in parts])
 
 @torch.no_grad()
-def spoken(found: Learned, batch: Batch, *, size: int = 256) -> tuple[Batch, Tensor, Tensor]:
+def spoken(found: Learned, batch: Batch) -> tuple[Batch, Tensor, Tensor]:
     "`batch` with its likeliest sentences, their log p (batch,) in nats, and their `latents` (batch, latent); each trajectory is looked at once."
     goals, order, parts = found.network('generator'), batch.target.ge(0).sum(1).argsort(), []                # alike in length: little padding
-    for scene, mark, [(tokens, nats)] in tries_at(goals, found.env, some(batch, order), 'route', Manner(), None, size):
+    for scene, mark, [(tokens, nats)] in tries_at(goals, found.env, some(batch, order), 'route', Manner(), None, 256):
         parts.append((tokens.cpu(), nats.cpu(), goals.posterior(scene, torch.cat([mark[:, None], tokens], 1)).mean.cpu()))
     (tokens, *rest), back = zip(*parts), order.argsort()
     nats, z = (torch.cat(x)[back] for x in rest)

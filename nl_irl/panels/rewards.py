@@ -158,10 +158,10 @@ def drawn(measured: pd.DataFrame) -> widgets.DOMWidget:
 
 # %% ../../nbs/94_rewards.ipynb #n018
 class Measurement(widgets.VBox):
-    "A button that appraises a reward on the first hundred episodes of a split, and the curves that come of it; `rewards` are those of `appraise`."
-    def __init__(self, found: Learned, count: int = 100):
-        self.found, self.count, self.rewards = found, count, None
-        self.button = button(f'Measure {count} episodes', lambda: None, 'Histograms, ROC curves and calibration over the first episodes of this split')
+    "A button that appraises a reward on the first `count` episodes of a split, and the curves that come of it; `rewards` are those of `appraise`."
+    def __init__(self, found: Learned):
+        self.found, self.count, self.rewards = found, 100, None
+        self.button = button(f'Measure {self.count} episodes', lambda: None, 'Histograms, ROC curves and calibration over the first episodes of this split')
         self.said, self.curves = widgets.HTML(), widgets.VBox()
         super().__init__([self.button, self.said, self.curves])
 

@@ -36,11 +36,11 @@ def rectangle(thing: Thing) -> Rectangle:
     (x, y, _), (w, d, _) = thing.position, thing.extent
     return Rectangle((x - w / 2, y - d / 2), w, d)
 
-def treads(bounds: tuple[float, float, float, float], steps: int = 11) -> list[np.ndarray]:
-    "Lines that stand for the steps of a staircase, across its longer side."
+def treads(bounds: tuple[float, float, float, float]) -> list[np.ndarray]:
+    "Eleven lines that stand for the steps of a staircase of `bounds` (x0, y0, x1, y1), metres, across its longer side."
     x0, y0, x1, y1 = bounds
-    if y1 - y0 > x1 - x0: return [np.array([[x0, y], [x1, y]]) for y in np.linspace(y0, y1, steps + 2)[1:-1]]
-    return [np.array([[x, y0], [x, y1]]) for x in np.linspace(x0, x1, steps + 2)[1:-1]]
+    if y1 - y0 > x1 - x0: return [np.array([[x0, y], [x1, y]]) for y in np.linspace(y0, y1, 13)[1:-1]]
+    return [np.array([[x, y0], [x, y1]]) for x in np.linspace(x0, x1, 13)[1:-1]]
 
 # %% ../../nbs/70_maps.ipynb #c004
 def draw_rooms(house: House, floor: int, ax: Axes) -> None:
