@@ -42,7 +42,10 @@ def random_walk(world: World, episodes: Sequence[Episode], *, moves: int = 5, rn
 
 # %% ../nbs/42_agents.ipynb #c007
 def random_heading(world: World, episodes: Sequence[Episode], *, moves: int = 5, rng: np.random.Generator) -> list[np.ndarray]:
-    "Paths of the random agent of Anderson et al. (2018): a random heading, then straight on, turning right where nothing is ahead."
+    """Paths of the random agent of Anderson et al. (2018, Vision-and-language navigation), of `moves` moves.
+
+    It turns to a random heading and goes straight on, and turns right where nothing is ahead.
+    """
     here, heading = starts(world, episodes)
     heading = heading + np.pi / 6 * rng.integers(0, 12, len(here))
     steps = [here]
@@ -61,7 +64,7 @@ def random_heading(world: World, episodes: Sequence[Episode], *, moves: int = 5,
 
 # %% ../nbs/42_agents.ipynb #c009
 def shortest_paths(world: World, episodes: Sequence[Episode]) -> list[np.ndarray]:
-    "Paths of an agent that knows the goal and the graph."
+    "Paths of an agent that knows the goal and the graph; a `ValueError` where an answer is withheld."
     here, goal = starts(world, episodes)[0], world.rows(e.goal for e in episodes)
     steps = [here]
     while (here != goal).any():

@@ -34,13 +34,13 @@ def auc(right: np.ndarray, wrong: np.ndarray) -> float:
     return float(mannwhitneyu(right, wrong).statistic / (len(right) * len(wrong)))
 
 def reliability(logit: np.ndarray, truth: np.ndarray, bins: int = 10) -> pd.DataFrame:
-    "Of probabilities sigmoid(`logit`), by bins of equal width that hold any: said (their mean), held (the share that was true), number."
+    "Of probabilities sigmoid(`logit`) (n,) for `truth` (n,) bool, by bins of equal width that hold any: said (their mean), held (the share true), number."
     p = 1 / (1 + np.exp(-np.clip(logit, -60, 60)))
     return pd.DataFrame({'said': p, 'held': np.asarray(truth, float), 'bin': np.minimum((p * bins).astype(int), bins - 1)}).groupby('bin').agg(
         said=('said', 'mean'), held=('held', 'mean'), number=('held', 'size'))
 
 def calibration(logit: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    "Of probabilities sigmoid(logit) (n,) for `truth` (n,) bool: the Brier score, and the expected calibration error (Guo et al. 2017)."
+    "Of probabilities sigmoid(`logit`) (n,) for `truth` (n,) bool: the score of Brier (1950), and the expected calibration error (Guo et al. 2017, sec. 2)."
     p, curve = 1 / (1 + np.exp(-np.clip(logit, -60, 60))), reliability(logit, truth)
     return {'brier': float(np.mean((p - np.asarray(truth, float)) ** 2)),
             'calibration_error': float((curve.number * (curve.said - curve.held).abs()).sum() / len(p))}
@@ -58,7 +58,7 @@ def along(paths: Sequence[np.ndarray], heading: np.ndarray, told: np.ndarray) ->
     return Pairs(*pad([np.asarray(p) for p in paths]), np.asarray(heading, np.float32), np.asarray(told))
 
 def demonstrated(world: World, episodes: Sequence[Episode]) -> Pairs:
-    "The demonstrations themselves."
+    "The demonstrations in `episodes` themselves, in their order."
     return along([world.rows(e.path) for e in episodes], np.array([e.task.heading for e in episodes]), np.arange(len(episodes)))
 
 # %% ../nbs/59_appraisal.ipynb #c008
@@ -107,7 +107,7 @@ def reached(world: World) -> Truth:
     return lambda episode, path: bool(distance_between(world, path[-1], world.index[episode.goal]) < 3)
 
 def rewards_of(scorer: Scorer, env: Environment, tokens: torch.Tensor, walked: Pairs) -> np.ndarray:
-    "(walk,) what `scorer` gives each walk under its sentence of `tokens` (episode, word)."
+    "(walk,) float32, what `scorer` gives each walk under its sentence of `tokens` (episode, word)."
     parts = (slice(k, k + 256) for k in range(0, len(walked.told), 256))
     with torch.no_grad():
         found = [scores_of(scorer, env.world, tokens[torch.as_tensor(walked.told[p], device=env.device)], walked.path[p], walked.length[p], walked.heading[p])
@@ -122,6 +122,7 @@ def appraise(scorer: Scorer, env: Environment, episodes: Sequence[Episode], enco
     The numbers: `auc: ...` of each kind of pair; over the policy's walks correlation, brier and calibration_error; with a checker of `truth`, `true: ...`, the
     share of each kind of wrong pair that does what was asked after all. And the rewards, a row a walk: kind, id, reward and truth (nan for kinds whose truth is
     by construction).
+    moves: the most of another route. A `ValueError` unless there is one walk an episode.
     """
     world, holds = env.world, truth or reached(env.world)
     says = lambda walked: np.array([holds(episodes[t], p[:n]) for t, p, n in zip(walked.told, walked.path, walked.length)])

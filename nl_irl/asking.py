@@ -53,12 +53,15 @@ class Worth:
 
 # %% ../nbs/66_asking.ipynb #n907
 def heard(found: Learned, text: str) -> torch.Tensor:
-    "(1, word) tokens of `text` where the networks of `found` are."
+    "(1, word) int64 tokens of `text`, on the device of `found`."
     return torch.as_tensor(found.vocabulary.encode([text], 80), device=found.env.device)
 
 @torch.no_grad()
 def worth_of(found: Learned, start: int, heading: float, text: str, *, rewarded: Any = None) -> Worth:
-    "The `Worth` of `text` by the reward of `found` (or `rewarded`, another) for an agent at row `start` that looks along `heading` (radians)."
+    """The `Worth` of `text` by the reward of `found` (or `rewarded`, another) for an agent at row `start` that looks along `heading` (radians).
+
+    Values are those of `soft_values`, where only stopping pays.
+    """
     world, moves = found.bench.world, found.setting('route_irl', 'moves')
     routes = shortest_routes(world, np.array([start]), np.array([heading]), moves=moves)
     worth = by_reward(rewarded or found.network('reward'), found.env)(heard(found, text), routes).cpu().double()
@@ -84,7 +87,7 @@ def rewards_along(found: Learned, path: np.ndarray, heading: float, text: str, *
 
 # %% ../nbs/66_asking.ipynb #n011
 def told_of(found: Learned, path: np.ndarray, heading: float, **how: Any) -> str:
-    "The sentence of the goal generator of `found` for the viewpoint rows `path`, walked from `heading`; how: as `relabel` takes it."
+    "The sentence of the goal generator of `found` for the viewpoint rows `path`, walked from `heading` (radians); how: as `relabel` takes it."
     batch = batch_of_walks(found.bench.world, torch.zeros(1, 1, dtype=torch.int64), path[None], np.array([len(path)]), np.array([heading], np.float32))
     return found.vocabulary.decode(relabel(found.network('generator'), found.env, batch, **how)[0].tokens.numpy())[0]
 

@@ -43,6 +43,7 @@ class Batch(NamedTuple):
     action: Tensor
     target: Tensor
 
+# %% ../nbs/37_batches.ipynb #d001
 def demonstrate(world: World, path: np.ndarray) -> np.ndarray:
     "(time,) int64, the actions that walk along viewpoint rows `path` (time,) and stop at its end; every edge must exist."
     return np.append(slots(world, path)[0] + 1, 0)
@@ -65,7 +66,9 @@ def batch_of(world: World, episodes: Sequence[Episode], encoder: TextEncoder, *,
     tokens = encoder.encode([e.task.text for e in episodes], words)
     return Batch(*map(torch.as_tensor, (tokens, viewpoint, heading, action.clip(min=0), action)))
 
-def put(batch: Batch, device: torch.device) -> Batch: return Batch(*(x.to(device, non_blocking=True) for x in batch))
+def put(batch: Batch, device: torch.device) -> Batch:
+    "`batch` on `device`."
+    return Batch(*(x.to(device, non_blocking=True) for x in batch))
 
 # %% ../nbs/37_batches.ipynb #c006
 def batch_of_walks(world: World, tokens: Tensor, path: np.ndarray, length: np.ndarray, heading: np.ndarray) -> Batch:

@@ -39,7 +39,7 @@ __all__ = ['ROUTES', 'WORLDS', 'Benchmark', 'load_houses', 'load_rooms', 'load_h
 class Benchmark:
     """A `world`, its `splits` (name -> episodes), and what else there is: `houses` (scan -> plan), `scenes` for their pictures, `features` of all views.
 
-    A world of fewer than five scenes has no splits of unseen ones.
+    A world of fewer than five scenes has no splits of unseen ones. A `ValueError` if another split is missing.
     """
     world: World
     splits: Mapping[str, Sequence[Episode]]
@@ -62,7 +62,7 @@ class Benchmark:
 
 # %% ../nbs/57_benchmarks.ipynb #c005
 def load_houses(preset: str, data: Path | str | None = None, episodes: Path | str = '', scene: Path | str = '', config: SceneConfig | None = None) -> Benchmark:
-    "Generated houses: preset 'tiny', 'tour', 'demo', 'full' or 'many'; `data` is not used, and there are no episodes in files."
+    "Generated houses: preset 'tiny', 'tour', 'demo', 'full' or 'many'; `data` is not used. A `ValueError` for files: there are none."
     require(not episodes and not scene, f'{episodes or scene}: houses take no files; the worlds r2r (episodes) and habitat (scene) do')
     made = cached_houses(preset)
     return Benchmark(made.world, made.splits, {h.name: h for h in made.houses})
@@ -78,11 +78,13 @@ def load_rooms(preset: str, data: Path | str | None = None, episodes: Path | str
     splits = {name: tuple(r2r_episodes(data, s, world)) for name, s in files.items()}
     return Benchmark(world, splits, scenes=load_scenes(scene, config) if scene else None)
 
+# %% ../nbs/57_benchmarks.ipynb #d001
 def load_habitat(preset: str, data: Path | str | None = None, episodes: Path | str = '', scene: Path | str = '',
                  config: SceneConfig | None = None) -> Benchmark:
     """What `scene` names, as habitat-sim shows it (`load_scenes`, with `config`), with sentences by rule (`34_narrate`).
 
-    The file `episodes`, in Room-to-Room's record format, gives other paths and sentences. Preset 'tiny' has 30 paths a scene, 'full' 300 at most.
+    The file `episodes`, in Room-to-Room's record format, gives other paths and sentences. Preset 'tiny' has 30 paths a scene, 'full' 300 at most; a
+    `ValueError` for another preset, and where no paths were found to learn from.
     """
     require(preset in ROUTES, f'preset {preset!r} is unknown; known are {", ".join(ROUTES)}')
     made = load_scenes(scene, config)

@@ -21,7 +21,7 @@ __all__ = ['matched', 'paired', 'by_house', 'interquartile_mean', 'profile', 'be
 def matched(one: pd.DataFrame, other: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The rows of two agents' results on the same episodes of the same seeds, side by side: seed, split, path_id, id, one, other.
 
-    A `ValueError` if they share no episode. Without a column seed each is one seed.
+    A `ValueError` if they share no episode. Results without a column seed are of one seed.
     """
     key = ['seed', 'split', 'path_id', 'id']
     sides = [part.assign(seed=part.get('seed', 0)).set_index(key)[metric].astype(float).rename(name) for name, part in (('one', one), ('other', other))]
@@ -30,7 +30,10 @@ def matched(one: pd.DataFrame, other: pd.DataFrame, metric: str) -> pd.DataFrame
     return found
 
 def paired(one: pd.DataFrame, other: pd.DataFrame, metric: str = 'SR', *, seed: int = 0) -> dict[str, float]:
-    "By how much `one` is better than `other` in `metric`, and its probability of improvement (Agarwal et al. 2021), each with its 95 % interval; of how many."
+    """By how much `one` is better than `other` in `metric`, and its probability of improvement (Agarwal et al. 2021), each with its 95 % interval; of how many.
+
+    Intervals: `interval`, over paths and seeds at once. Errors: `matched`.
+    """
     both = matched(one, other, metric)
     both['difference'] = both.one - both.other
     both['improvement'] = (1 + np.sign(both.difference)) / 2

@@ -36,7 +36,7 @@ class Drive:
 
     @property
     def metres(self) -> float:
-        "How far the agent went."
+        "How far the agent went, in metres."
         return float(np.linalg.norm(np.diff(self.trajectory.poses[:, :3], axis=0), axis=-1).sum())
 
 def poses_of(poses: np.ndarray, eye: float) -> np.ndarray:
@@ -88,6 +88,7 @@ class ContinuousEnv(gymnasium.Env):
 
     Actions: `ACTIONS`.  Observations: `rgb` (size, size, 3) uint8, `depth` (size, size) float32 metres, `instruction` text.
     Reward 1 for stopping within 3 m of the goal, over the navmesh; an episode is truncated after `most` actions. info: position, heading, collided, distance.
+    A `ValueError` without episodes, or for one that withholds its answer.
     """
     metadata: dict[str, Any] = {'render_modes': ['rgb_array']}
 
@@ -118,7 +119,7 @@ class ContinuousEnv(gymnasium.Env):
         return {'rgb': told['rgb'], 'depth': depth.clip(max=FAR), 'instruction': self.episode.task.text}, info
 
     def step(self, action: int) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        "One of `ACTIONS`."
+        "One of `ACTIONS`, by its index; a `ValueError` for another."
         require(self.action_space.contains(action), f'an action is 0 to {len(ACTIONS) - 1}, got {action!r}')
         self.steps += 1
         observation, info = self.seen(self.sim.act(ACTIONS[action]))

@@ -80,12 +80,12 @@ def bleu(said: Sequence[str], references: Sequence[Sequence[str]], n: int = 4) -
 
 # %% ../nbs/58_faithfulness.ipynb #c010
 def distinct(said: Sequence[str], n: int = 2) -> float:
-    "Different `n`-grams over all of them (Li et al. 2016); nan where nothing is said."
+    "Different `n`-grams over all of them (Li et al. 2016, distinct-n); nan where nothing is said."
     counts = sum((ngrams(tokenize(s), n) for s in said), Counter())
     return len(counts) / counts.total() if counts else math.nan
 
 def edit_distance(one: str, other: str) -> float:
-    "The least number of words to insert, delete or replace that turns one sentence into the other, over the words of the longer."
+    "The distance of Levenshtein (1966) over words: the fewest to insert, delete or replace, as a share of the words of the longer sentence."
     one, other = tokenize(one), tokenize(other)
     number = {word: i + 1 for i, word in enumerate({*one, *other})}
     return edited(*(torch.tensor([[number[w] for w in words]], dtype=torch.int64) for words in (one, other))).item()
@@ -115,6 +115,7 @@ def checked(houses: HouseData | Benchmark, episodes: Sequence[Episode], said: Se
     """One row a sentence of `said`, which describes the path of its episode: level, sentence, program ('' where it does not parse), faithful, leeway.
 
     A sentence that does not parse is not faithful, and its leeway is not a number.
+    A `ValueError` unless there is a sentence an episode.
     """
     alternatives, found = alternatives or Alternatives(houses), []
     for e, text in zip(episodes, said, strict=True):

@@ -69,7 +69,9 @@ def success(world: World, episodes: Sequence[Episode]) -> Reward:
 # %% ../nbs/43_gym.ipynb #c008
 LETTERS = 1000                                                  # of an instruction as text, or more where one is longer
 
-def limits(dtype: type) -> tuple[float, float]: return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+def limits(dtype: type) -> tuple[float, float]:
+    "The least and the largest number of the float type `dtype`."
+    return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
 
 def instructions(tasks: Sequence[Task], encoder: TextEncoder | None, words: int) -> tuple[np.ndarray, spaces.Space]:
     "The tasks' instructions and the space of one: texts without an `encoder`, else (task, words) int64 or (task, words, width) float32, padded with 0."
@@ -102,7 +104,10 @@ def view(env: Environment, state: State) -> dict[str, np.ndarray]:
     return {name: x.cpu().numpy() for name, x in zip(seen._fields, seen) if x.numel()}
 
 class Navigation:
-    "`agents` agents in `env`, each on one of `episodes`; an agent that has ended waits for `begin`."
+    """`agents` agents in `env`, each on one of `episodes`; an agent that has ended waits for `begin`.
+
+    horizon: the most actions of an episode; other arguments: `NavigationEnv`. A `ValueError` without episodes, agents or a horizon.
+    """
     def __init__(self, env: Environment, episodes: Sequence[Episode], agents: int, *, encoder: TextEncoder | None, words: int, horizon: int,
                  reward: Reward | Literal['success'] | None):
         require(len(episodes) > 0 and agents > 0 and horizon > 0, f'needs episodes, agents and a horizon, got {len(episodes)}, {agents} and {horizon}')
@@ -173,7 +178,10 @@ def spell(walk: Navigation, agent: int) -> str:
 ORDERS = ('random', 'in turn')
 
 class Order:
-    "Indices of the next episodes, of `count` that there are."
+    """Indices of the next episodes, of `count` that there are.
+
+    how: 'random' or 'in turn'; a `ValueError` for another.
+    """
     def __init__(self, how: str, count: int):
         require(how in ORDERS, f'order must be one of {ORDERS}, got {how!r}')
         self.how, self.count, self.next = how, count, 0
@@ -203,6 +211,7 @@ class NavigationEnv(Env):
     Observations: Dict of instruction (text without an `encoder`, else numbers or vectors of `words` words) and the fields of `Observation`.
     Actions: Discrete, 0 is STOP, k moves to slot k - 1; one that is not open does nothing and costs its time. `reward`: see `success`, the default,
     which reads the answer; a function of `Progress`; or None, always 0. `order`: 'random' or 'in turn'. Stepping on after the end raises ResetNeeded.
+    horizon: the most actions of an episode.  render_mode: 'ansi' or None. A `ValueError` for another, or another order.
     """
     metadata = {'render_modes': ['ansi'], 'render_fps': 1}
 

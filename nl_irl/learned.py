@@ -42,7 +42,7 @@ __all__ = ['NETWORKS', 'keep', 'load', 'Learned', 'world_of', 'open_run', 'check
 NETWORKS = {'policy': (Policy, PolicyConfig), 'reward': (RouteReward, PolicyConfig), 'generator': (GoalGenerator, GeneratorConfig)}
 
 def keep(run: Recording, vocabulary: Vocabulary, **networks: nn.Module) -> None:
-    "Keep `networks`, by the names of NETWORKS, as checkpoints of `run` that `load` can build anew."
+    "Keep `networks`, by the names of NETWORKS, as checkpoints of `run` that `load` can build anew. A `ValueError` for another kind of network."
     for name, network in networks.items():
         require(type(network) is NETWORKS[name][0], f'{name} must be a {NETWORKS[name][0].__name__}, got {type(network).__name__}')
         run.save_checkpoint(name, network.state_dict(), config=asdict(network.config), words=list(vocabulary.words))
@@ -135,7 +135,7 @@ def checker(bench: Benchmark) -> Truth | None:
 
 # %% ../nbs/63_learned.ipynb #c011
 def appraised(found: Learned, reward: nn.Module, episodes: Sequence[Episode], *, seed: int = 0) -> tuple[dict[str, float], pd.DataFrame]:
-    "What `appraise` finds of `reward` on `episodes`; a `ValueError` if the run keeps no policy."
+    "What `appraise` finds of `reward` on `episodes`; a `ValueError` if the run keeps no policy, or lacks a setting."
     policy = found.network('policy')
     tried = run_episodes(policy, found.env, [e.task for e in episodes], found.vocabulary, horizon=found.setting('horizon'),
                          generator=torch.Generator(found.env.device).manual_seed(seed))

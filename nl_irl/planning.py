@@ -31,14 +31,14 @@ __all__ = ['Scorer', 'by_reward', 'by_landmarks', 'by_policy', 'remembered', 're
 
 # %% ../nbs/49_planning.ipynb #c004
 def by_reward(reward: RouteReward, env: Environment) -> Scorer:
-    "A scorer: the reward."
+    "A scorer: the reward of each route."
     def score(tokens: Tensor, routes: Routes) -> Tensor:
         reward.eval()
         return reward(reward.listen(tokens), env, routes)
     return score
 
 def by_landmarks(landmarks: Landmarks, env: Environment) -> Scorer:
-    "A scorer: how well the last place fits the last words, and nothing of the way there."
+    "A scorer: how well the last place fits the last words (logits), and nothing of the way there."
     def score(tokens: Tensor, routes: Routes) -> Tensor:
         landmarks.eval()
         question, place = (torch.as_tensor(x, device=env.device) for x in (routes.question, routes.viewpoint))
@@ -48,7 +48,7 @@ def by_landmarks(landmarks: Landmarks, env: Environment) -> Scorer:
 
 # %% ../nbs/49_planning.ipynb #c006
 def by_policy(policy: Policy, env: Environment) -> Scorer:
-    "A scorer: log pi(moves, STOP | sentence), nats."
+    "A scorer: log pi(moves, STOP | sentence), nats; a node stands for stopping there."
     def score(tokens: Tensor, routes: Routes) -> Tensor:
         policy.eval()
         node, walked = chains(routes, np.flatnonzero(routes.leaf))
@@ -99,6 +99,7 @@ def choose_each(scorers: Mapping[str, Scorer], world: World, asked: Questions, *
     """For each scorer and question the viewpoint rows of the shortest route that it ranks highest, among routes of at most `moves` moves.
 
     known: (question, any) viewpoint rows that the agent has seen; None: it knows the whole map.
+    batch: questions at a time.
     """
     paths: dict[str, list[np.ndarray]] = {name: [] for name in scorers}
     for k in tqdm(range(0, len(asked.start), batch), desc='choosing routes', leave=False, disable=len(asked.start) <= batch):
@@ -127,12 +128,18 @@ class Search(NamedTuple):
     route: list[np.ndarray]
 
 def scores_of(scorer: Scorer, world: World, tokens: Tensor, path: np.ndarray, length: np.ndarray, heading: np.ndarray) -> np.ndarray:
-    "(question,) what `scorer` gives each whole `path` (question, time), of which `length` (question,) rows count; heading: (question,) radians at the start."
+    """(question,) what `scorer` gives each whole `path` (question, time), of which `length` (question,) rows count; heading: (question,) radians at the start.
+
+    tokens: (question, word) int64, or (question, word, vectors).
+    """
     routes = walks(world, path, length, heading, np.arange(len(path)))
     return scorer(tokens, routes).cpu().numpy()[routes.leaf][np.argsort(routes.tag[routes.leaf])]
 
 def next_actions(policy: Policy, env: Environment, tokens: Tensor, path: np.ndarray, length: np.ndarray, heading: np.ndarray) -> np.ndarray:
-    "(question, 1 + degree) logits of `policy` at the end of `path` (question, time) rows, of which `length` (question,) count; -inf where none is open."
+    """(question, 1 + degree) logits of `policy` at the end of `path` (question, time) rows, of which `length` (question,) count; -inf where none is open.
+
+    tokens, heading: as in `scores_of`.
+    """
     policy.eval()
     at = torch.arange(len(path), device=env.device), torch.as_tensor(length - 1, device=env.device)
     walked = (x.to(env.device) for x in batch_of_walks(env.world, tokens, path, length, heading)[1:4])
@@ -209,6 +216,7 @@ def guided(policy: Policy, scorer: Scorer, env: Environment, asked: Questions, *
 
     STOP gets the score of the way so far; each move, where `env` has lookahead, that of the way that ends with it, if over 0. A visit to where it has been
     costs `revisit` logits, as in `rollout`.
+    horizon: the most actions of a walk.
     """
     world, path, length, live = env.world, np.repeat(asked.start[:, None], horizon + 1, 1), np.ones(len(asked.start), np.int64), np.ones(len(asked.start), bool)
     for t in range(horizon):

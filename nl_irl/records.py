@@ -151,7 +151,10 @@ def of_cells(records: Sequence[Record], cells: Sequence[Cell]) -> list[tuple[Cel
     return found
 
 def results_of(records: Sequence[Record], cells: Sequence[Cell]) -> pd.DataFrame:
-    "The results of all recorded `cells`, with the names of record and row in columns record and row, and those of its parameters that any cell has."
+    """The results of all recorded `cells`, with the names of record and row in columns record and row, and those of its parameters that any cell has.
+
+    A `ValueError` where none is recorded.
+    """
     varied = sorted({name for cell in cells for name in cell.parameters} - {'seed'})
     parts = [r.results.assign(record=r.file.stem, row=cell.row, **{name: cell.parameters.get(name) for name in varied})
              for cell, r in of_cells(records, cells) if r]

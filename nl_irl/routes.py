@@ -49,7 +49,7 @@ class Routes(NamedTuple):
         return leaf
 
     def path(self, node: int) -> list[int]:
-        "Viewpoint rows from the root to `node`."
+        "Viewpoint rows from the root to `node`, a list of its depth + 1."
         path = [node]
         while self.depth[path[-1]]: path.append(int(self.parent[path[-1]]))
         return self.viewpoint[path[::-1]].tolist()

@@ -100,7 +100,7 @@ def read_lines(path: Path, needs: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 def read_timings(folder: Path) -> pd.DataFrame:
-    "What each stage of the run in `folder` took: what, wall_s, cpu_s (errors: `read_lines`)."
+    "What each stage of the run in `folder` took: what, wall_s, cpu_s, in seconds (errors: `read_lines`)."
     return read_lines(folder/'timings.jsonl', ('what', 'wall_s', 'cpu_s'))
 
 # %% ../nbs/60_runs.ipynb #c010
@@ -138,7 +138,7 @@ def holder(folder: Path, *, name: str = '.lock') -> tuple[int, str] | None:
 
 # %% ../nbs/60_runs.ipynb #c013
 def save_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    "Write checkpoint `name` (letters, digits, _ and .) into `folder`, in place of an older one of that name."
+    "Write checkpoint `name` into `folder`, in place of an older one; a `ValueError` for a name of more than letters, digits, _ and ."
     from safetensors.torch import save
     require(bool(re.fullmatch(r'[\w.]+', name)), f'a checkpoint is named with letters, digits, _ and ., got {name!r}')
     content = save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})
@@ -361,7 +361,7 @@ class Recording(Run):
         self.lines.append(int(step), {k: float(v) for k, v in scalars.items()})
 
     def add_time(self, what: str, wall_s: float, cpu_s: float) -> None:
-        "Append a line to the timings."
+        "Append a line to the timings, in seconds."
         append_line(self._timings, {'what': what, 'wall_s': wall_s, 'cpu_s': cpu_s})
 
     @contextmanager
@@ -387,7 +387,7 @@ class Recording(Run):
 LISTED = ('config.json', '*.jsonl', '*.parquet', 'checkpoints/*')       # what a manifest vouches for
 
 def finish(run: Recording) -> Run:
-    "List the checksums of what `run` wrote, which marks it as finished, and close it; the run, to read."
+    "List the checksums of what `run` wrote, which marks it as finished, and close it; the run, to read. A `ValueError` if its folder is gone."
     run.close()
     require((run.folder/'config.json').exists(), f'{run.folder}: is not there any more')
     files = sorted(p for pattern in LISTED for p in run.folder.glob(pattern))

@@ -108,7 +108,7 @@ def read_sweep(file: Path | str) -> list[Cell]:
 # %% ../nbs/65_sweeps.ipynb #n017
 @dataclass(frozen=True)
 class Standing:
-    "How far a cell is: `state` is 'done', 'running', 'failed', 'cut off' or 'waiting'; `note` says more; cpu_s and wall_s are those of its stages so far."
+    "How far a cell is: `state` is 'done', 'running', 'failed', 'cut off' or 'waiting'; `note` says more; cpu_s and wall_s are seconds of its stages so far."
     state: str
     note: str = ''
     cpu_s: float = 0.
@@ -207,7 +207,10 @@ def by_processes(cells: Sequence[Cell], workers: int, told: Callable[[Sequence[C
 
 # %% ../nbs/65_sweeps.ipynb #n016
 def by_ray(cells: Sequence[Cell], workers: int, told: Callable[[Sequence[Cell]], None]) -> None:
-    "Run `cells` as tasks of the Ray cluster that RAY_ADDRESS names or that runs here, else of one that is started here; `workers` is its own affair."
+    """Run `cells` as tasks of the Ray cluster that RAY_ADDRESS names or that runs here, else of one that is started here; `workers` is its own affair.
+
+    A `ValueError` if Ray is not installed.
+    """
     try: import ray
     except ImportError: raise ValueError('engine ray: Ray is not installed: pip install ray, or choose --engine local') from None
     mine = not ray.is_initialized()

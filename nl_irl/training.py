@@ -81,7 +81,7 @@ def set_random_state(state: Mapping[str, Any]) -> None:
 # %% ../nbs/62_training.ipynb #c012
 @dataclass
 class Progress:
-    "How far a stage of training is."
+    "How far a stage of training is; wall_s and cpu_s: seconds."
     updates: int                                                            # to be made
     update: int = 0                                                         # made
     recent: list[dict[str, float]] = field(default_factory=list)           # their scalars since the last line of the metrics
@@ -122,7 +122,7 @@ def unbroken() -> Iterator[None]:
 LINE = 20           # updates whose scalars make one line of the metrics, their means
 
 def marks(updates: int, checks: int) -> list[int]:
-    "The updates at which to check: `checks` of them (or all, if there are fewer), evenly spaced, the last at the end."
+    "The updates at which to check: `checks` of them (or all, if there are fewer), evenly spaced, the last at the end. A `ValueError` unless both are over 0."
     require(0 < updates and 0 < checks, f'training needs updates and checks, got {updates} and {checks}')
     return sorted({*np.linspace(0, updates, checks + 1).astype(int).tolist()} - {0})
 
