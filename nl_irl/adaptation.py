@@ -21,7 +21,7 @@ from .environment import Environment
 from .imitation import Imitation, ImitationConfig
 from .learned import Learned
 from .models.policy import Policy
-from .practice import PracticeConfig, by_generator, random_routes, told_of
+from .practice import PracticeConfig, by_generator, random_routes, tell_admitted
 from .replay import AdmissionRule
 from .route_irl import RouteIRL, RouteIRLConfig
 from .runs import progress
@@ -31,7 +31,7 @@ from .types import Episode, require
 from .worlds.tables import World
 
 # %% auto #0
-__all__ = ['LABELS', 'learned_before', 'silent', 'goal_agnostic', 'starts', 'explore', 'moves_of', 'passable', 'met',
+__all__ = ['LABELS', 'learned_before', 'silent', 'goal_agnostic', 'random_starts', 'explore', 'moves_of', 'passable', 'met',
            'AdaptationConfig', 'relabelled', 'Adaptation', 'adapt', 'explorer_config', 'learn']
 
 # %% ../nbs/67_adaptation.ipynb #n005
@@ -54,7 +54,7 @@ def goal_agnostic(found: Learned, data: Batch, config: ImitationConfig, *, seed:
                      generator=torch.Generator(found.env.device).manual_seed(seed))
 
 # %% ../nbs/67_adaptation.ipynb #n006
-def starts(world: World, scans: Sequence[str], each: int, *, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def random_starts(world: World, scans: Sequence[str], each: int, *, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     "(start,) viewpoint rows and headings (radians) by chance, `each` of them in every house of `scans`; a `ValueError` names a house that there is not."
     place = np.concatenate([rng.choice(world.rows_in(scan), each) for scan in scans])
     return place, rng.uniform(0, 2 * np.pi, len(place)).astype(np.float32)
@@ -125,7 +125,7 @@ class Adaptation:
                  seed: int = 0):
         env, chosen, rng = found.env, found.run.config['settings'], np.random.default_rng([seed, 12])
         generator = torch.Generator(env.device).manual_seed(seed)
-        begin = starts(env.world, scans, config.walks, rng=rng)
+        begin = random_starts(env.world, scans, config.walks, rng=rng)
         practice = PracticeConfig(**chosen['practice'])
         if config.explorer == 'shortest': self.walked = random_routes(env.world, *begin, (practice.least, practice.most), rng=rng)
         else:
@@ -136,7 +136,7 @@ class Adaptation:
             shown = passable(random_routes(env.world, *begin, (practice.least, practice.most), rng=rng), self.walked)
         tell, _ = by_generator(found.network('generator'), env, practice, generator=generator)
         levels = level[torch.as_tensor(rng.integers(len(level), size=len(shown.target)))]
-        self.told = relabelled(told_of(tell, shown, levels, config.admission), data, config.labels, rng=rng)
+        self.told = relabelled(tell_admitted(tell, shown, levels, config.admission), data, config.labels, rng=rng)
         beside = round(len(self.told.target) * config.original / (1 - config.original)) or len(level)
         old = some(data, torch.as_tensor(rng.choice(len(level), min(beside, len(level)), replace=False)))
         mixture, kind = stack(old, self.told), np.repeat([DEMONSTRATION, RELABELLED], [len(old.target), len(self.told.target)])
@@ -153,7 +153,7 @@ def adapt(found: Learned, scans: Sequence[str], config: AdaptationConfig | None 
     What it learned from before is read from the run's settings and its world. A `ValueError` if the run lacks one of its networks, or names unknown houses.
     """
     config, (data, level) = config or AdaptationConfig(), learned_before(found)
-    starts(found.env.world, scans, 1, rng=np.random.default_rng(0))                     # a house that there is not is told of before anything is learned
+    random_starts(found.env.world, scans, 1, rng=np.random.default_rng(0))                     # a house that there is not is told of before anything is learned
     if explorer is None and config.explorer == 'policy':
         learner = goal_agnostic(found, data, explorer_config(found, config), seed=seed)
         learn(learner, config.explorer_updates, 'explorer')

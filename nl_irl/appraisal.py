@@ -24,7 +24,7 @@ from .types import Episode, require
 from .worlds.tables import World, distance_between
 
 # %% auto #0
-__all__ = ['Truth', 'auc', 'reliability', 'calibration', 'Pairs', 'along', 'demonstrated', 'ends_of', 'other_instructions',
+__all__ = ['Truth', 'auc', 'reliability', 'calibration', 'Pairs', 'along', 'demonstration_pairs', 'ends_of', 'other_instructions',
            'other_routes', 'cut_short', 'gone_on', 'reached', 'rewards_of', 'appraise', 'correlation']
 
 # %% ../nbs/59_appraisal.ipynb #c004
@@ -57,7 +57,7 @@ def along(paths: Sequence[np.ndarray], heading: np.ndarray, told: np.ndarray) ->
     "`paths` under the sentences `told` (walk,), each of which begins with its `heading` (walk,)."
     return Pairs(*pad([np.asarray(p) for p in paths]), np.asarray(heading, np.float32), np.asarray(told))
 
-def demonstrated(world: World, episodes: Sequence[Episode]) -> Pairs:
+def demonstration_pairs(world: World, episodes: Sequence[Episode]) -> Pairs:
     "The demonstrations in `episodes` themselves, in their order."
     return along([world.rows(e.path) for e in episodes], np.array([e.task.heading for e in episodes]), np.arange(len(episodes)))
 
@@ -127,7 +127,7 @@ def appraise(scorer: Scorer, env: Environment, episodes: Sequence[Episode], enco
     world, holds = env.world, truth or reached(env.world)
     says = lambda walked: np.array([holds(episodes[t], p[:n]) for t, p, n in zip(walked.told, walked.path, walked.length)])
     tokens = torch.as_tensor(encoder.encode([e.task.text for e in episodes], 80), device=env.device)
-    shown = demonstrated(world, episodes)
+    shown = demonstration_pairs(world, episodes)
     done = along([p for r in tried for p in r.paths], shown.heading, shown.told)
     require(len(done.told) == len(episodes), f'{len(done.told)} walks for {len(episodes)} episodes; give one each')
     right = says(done)

@@ -151,8 +151,8 @@ def standings(cells: Sequence[tuple[Cell, Standing]], workers: int, most: int = 
     "A table of those cells that run, failed or were cut off, up to so many, and under it a line about all."
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
-    from nl_irl.sweeps import summary
-    line, told = summary([s for _, s in cells], workers), [(cell, s) for cell, s in cells if s.state in ('running', 'failed', 'cut off')]
+    from nl_irl.sweeps import sweep_line
+    line, told = sweep_line([s for _, s in cells], workers), [(cell, s) for cell, s in cells if s.state in ('running', 'failed', 'cut off')]
     table = Table('cell', 'state', 'at', 'CPU-minutes', box=SIMPLE_HEAD, pad_edge=False, min_width=76, caption=line,
                   caption_justify='left', show_header=bool(told))
     table.columns[3].justify = 'right'
@@ -200,12 +200,12 @@ def sweep_command(file: Annotated[Path, typer.Argument(metavar='FILE', help='A s
     import os
     from rich.console import Console
     from rich.live import Live
-    from nl_irl.sweeps import read_sweep, standing, summary, sweep
+    from nl_irl.sweeps import read_sweep, standing, sweep, sweep_line
     cells, many = read_sweep(file), workers or os.cpu_count() or 1
     if show:
         found = [standing(cell) for cell in cells]
         for cell, s in zip(cells, found): print(f'{s.state:<8} {cell.command}' + f'    # {s.note}' * (s.state == 'done' and bool(s.note)))
-        print(summary(found, many))
+        print(sweep_line(found, many))
     else:
         screen = Console()
         with Live(console=screen, refresh_per_second=1) as live:
@@ -456,8 +456,8 @@ def data_command(context: typer.Context, data: Data = '') -> None:
     Says what is there and intact, what is missing (exit status 1), and where its authors publish it.
     """
     if context.invoked_subcommand: return
-    from nl_irl.data import data_folder, report
-    facts = report(data or None)
+    from nl_irl.data import check_parts, data_folder
+    facts = check_parts(data or None)
     print(data_folder(data or None))
     for fact in facts:
         print(f'{fact.state:<9} {fact.path:<26} {fact.detail}')

@@ -20,11 +20,11 @@ VARIABLE = 'NL_IRL_DATA'
 
 # %% auto #0
 __all__ = ['VARIABLE', 'SIMULATOR', 'REVERIE', 'DOWNLOAD', 'PARTS', 'data_folder', 'Part', 'need', 'present', 'absence',
-           'count_paths', 'count_viewpoints', 'count_objects', 'describe', 'digest', 'Fact', 'check', 'report']
+           'count_paths', 'count_viewpoints', 'count_objects', 'describe', 'digest', 'Fact', 'check', 'check_parts']
 
 # %% ../nbs/03_data.ipynb #c003
 def data_folder(path: Path | str | None = None) -> Path:
-    "Where the data is: `path`, else the environment's NL_IRL_DATA, else the user's data folder. It need not exist: see `need` and `report`."
+    "Where the data is: `path`, else the environment's NL_IRL_DATA, else the user's data folder. It need not exist: see `need` and `check_parts`."
     return Path(os.path.expanduser(path or os.environ.get(VARIABLE) or user_data_path('nl_irl')))
 
 # %% ../nbs/03_data.ipynb #c005
@@ -128,6 +128,6 @@ def check(folder: Path, part: Part) -> Fact:
     except (ValueError, RecursionError) as error: return Fact(part.path, 'damaged', str(error), part.source)
     return Fact(part.path, 'ok', found, part.source)
 
-def report(folder: Path | str | None = None) -> list[Fact]:
+def check_parts(folder: Path | str | None = None) -> list[Fact]:
     "One `Fact` for each part of the data folder, whether it is there or not; reading all of it takes some seconds."
     return [check(data_folder(folder), part) for part in PARTS]

@@ -35,7 +35,7 @@ from .worlds.scenes import SceneConfig
 from .worlds.tables import checksum
 
 # %% auto #0
-__all__ = ['NETWORKS', 'keep', 'load', 'Learned', 'world_of', 'open_run', 'checker', 'appraised', 'reward_appraisal',
+__all__ = ['NETWORKS', 'keep', 'load', 'Learned', 'benchmark_of', 'open_run', 'checker', 'appraised', 'reward_appraisal',
            'generator_appraisal', 'pack']
 
 # %% ../nbs/63_learned.ipynb #c003
@@ -101,7 +101,7 @@ class Learned:
         return found
 
 # %% ../nbs/63_learned.ipynb #s000
-def world_of(run: Run, data: Path | str | None = None) -> Benchmark:
+def benchmark_of(run: Run, data: Path | str | None = None) -> Benchmark:
     "The world that `run` learned in; a `ValueError` if it cannot be made, or is another by its checksum."
     given = run.config['parameters']
     good = all(isinstance(given.get(k, ''), str) for k in ('world', 'preset', 'scene', 'episodes', 'encoder')) and is_number(given.get('spacing', 1))
@@ -116,8 +116,8 @@ def world_of(run: Run, data: Path | str | None = None) -> Benchmark:
     return bench
 
 def open_run(run: Run, data: Path | str | None = None, *, device: torch.device | str = 'cpu') -> Learned:
-    "All that `run` keeps, in its world, on `device`; data: the folder of Room-to-Room. A `ValueError` if it has no settings, or as `world_of` and `load` say."
-    bench, given = world_of(run, data), run.config['parameters']
+    "All that `run` keeps, in its world, on `device`; data: the folder of Room-to-Room. A `ValueError` without settings, or as `benchmark_of` and `load` say."
+    bench, given = benchmark_of(run, data), run.config['parameters']
     found = {name: load(run, name) for name in NETWORKS if name in run.checkpoints()}
     require(bool(found), f'{run.folder}: keeps no networks that can be opened; run it again with this version')
     require('settings' in run.config, f'{run.folder}: config.json holds no settings, which tell how far its agent walks; give them to Recording.create')

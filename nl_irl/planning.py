@@ -27,7 +27,7 @@ Scorer = Callable[[Tensor, Routes], Tensor]
 
 # %% auto #0
 __all__ = ['Scorer', 'by_reward', 'by_landmarks', 'by_policy', 'remembered', 'rescored', 'best_nodes', 'choose_each', 'choose',
-           'Search', 'scores_of', 'next_actions', 'way', 'trails', 'told', 'search', 'guided']
+           'Search', 'scores_of', 'next_actions', 'way', 'trails', 'search_of', 'search', 'guided']
 
 # %% ../nbs/49_planning.ipynb #c004
 def by_reward(reward: RouteReward, env: Environment) -> Scorer:
@@ -161,7 +161,7 @@ def trails(place: np.ndarray, parent: np.ndarray, depth: np.ndarray, node: np.nd
     for _ in range(length.max()): on = np.where(depth[row[:, None], on] > np.arange(length.max()), parent[row[:, None], on], on)
     return place[row[:, None], on], length
 
-def told(place: np.ndarray, parent: np.ndarray, depth: np.ndarray, last: np.ndarray, best: np.ndarray, metres: np.ndarray) -> Search:
+def search_of(place: np.ndarray, parent: np.ndarray, depth: np.ndarray, last: np.ndarray, best: np.ndarray, metres: np.ndarray) -> Search:
     "The `Search` of agents that took new nodes of their trees (question, node) in order, up to `last` (question,), and then went to `best` (question,)."
     path, route = [], []
     for q in range(len(place)):
@@ -207,7 +207,7 @@ def search(policy: Policy, scorer: Scorer, env: Environment, asked: Questions, *
         prior[at, turn + 1] = wish[at, node, slot]
         walked[at] += cost[at]
     best = worth.argmax(1)
-    return told(place, parent, depth, last, best, walked + apart[row, last, best])
+    return search_of(place, parent, depth, last, best, walked + apart[row, last, best])
 
 # %% ../nbs/49_planning.ipynb #c020
 @torch.no_grad()

@@ -24,7 +24,7 @@ from .types import require
 from .worlds.tables import World
 
 # %% auto #0
-__all__ = ['Telling', 'random_routes', 'PracticeConfig', 'by_generator', 'told_of', 'practise']
+__all__ = ['Telling', 'random_routes', 'PracticeConfig', 'by_generator', 'tell_admitted', 'practise']
 
 # %% ../nbs/64_practice.ipynb #c004
 def random_routes(world: World, start: np.ndarray, heading: np.ndarray, moves: tuple[int, int], *, rng: np.random.Generator) -> Batch:
@@ -63,7 +63,7 @@ def by_generator(goals: GoalGenerator, env: Environment, config: PracticeConfig,
     return (lambda walks, level: relabel(goals, env, walks, level=level, how=how, generator=generator),
             lambda shown, level: rephrase(goals, env, shown, level=level, tries=config.tries, generator=generator))
 
-def told_of(tell: Telling, walks: Batch, level: Tensor, rule: AdmissionRule) -> Batch:
+def tell_admitted(tell: Telling, walks: Batch, level: Tensor, rule: AdmissionRule) -> Batch:
     "Those of `walks` that `rule` admits, with the sentences of `tell` at their `level` (walk,)."
     if not len(walks.target): return walks
     said, nats = tell(walks, level)
@@ -88,6 +88,6 @@ def practise(policy: Policy, tell: Telling, say_again: Telling, env: Environment
     if len(at): walks.append(random_routes(env.world, data.viewpoint[at, 0].numpy(), data.heading[at, 0].numpy(), (config.least, config.most), rng=rng))
     if walks:
         walks = stack(*walks)
-        parts.append(told_of(tell, walks, level[torch.as_tensor(draw(len(walks.target) / len(level)))], config.admission))
+        parts.append(tell_admitted(tell, walks, level[torch.as_tensor(draw(len(walks.target) / len(level)))], config.admission))
         kinds.append(RELABELLED)
     return stack(*parts), np.repeat(kinds, [len(p.target) for p in parts])

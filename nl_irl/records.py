@@ -23,14 +23,14 @@ import pyarrow.parquet as pq
 from .benchmarks import Benchmark
 from .experiment import find_experiment, notebook_parameters, read_request, spelled
 from .files import write_bytes
-from .learned import world_of
+from .learned import benchmark_of
 from .runs import UNREADABLE, Run, read_table, read_timings, said
 from .sweeps import Cell
 from .types import require
 from .worlds.tables import distance_between
 
 # %% auto #0
-__all__ = ['FORMAT', 'FREE', 'NAMES', 'NUMBERS', 'COLUMNS', 'FACTS', 'distinct', 'asked', 'slim', 'curves', 'quantiles',
+__all__ = ['FORMAT', 'FREE', 'NAMES', 'NUMBERS', 'COLUMNS', 'FACTS', 'changed_parameters', 'asked', 'slim', 'curves', 'quantiles',
            'facts_of', 'record', 'Record', 'read_record', 'read_records', 'of_cells', 'results_of', 'episode_facts',
            'record_world']
 
@@ -38,7 +38,7 @@ __all__ = ['FORMAT', 'FREE', 'NAMES', 'NUMBERS', 'COLUMNS', 'FACTS', 'distinct',
 FORMAT = 1                                                          # of records; a change that older code cannot read raises it
 FREE = ('data', 'device', 'threads', 'brief', 'control')            # parameters that say nothing of what was learned
 
-def distinct(experiment: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+def changed_parameters(experiment: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     "Those of `parameters` that are not as they come in the notebook of `experiment`."
     known = notebook_parameters(find_experiment(experiment))
     return {name: value for name, value in sorted(parameters.items()) if name not in FREE and (name not in known or value != known[name].default)}
@@ -80,7 +80,7 @@ def facts_of(run: Run) -> dict[str, Any]:
     "What a record of `run` says beside its results."
     experiment, given = asked(run)
     config, spent = run.config, read_timings(run.folder)
-    changed = distinct(experiment, given)
+    changed = changed_parameters(experiment, given)
     there = lambda name: run.table(name) if (run.folder/f'{name}.parquet').exists() else None
     worth, rewards = there('appraisal'), there('rewards')
     return dict(
@@ -144,7 +144,7 @@ def of_cells(records: Sequence[Record], cells: Sequence[Cell]) -> list[tuple[Cel
     "Each of `cells` with its record, where there is one; a `ValueError` if there are two."
     found = []
     for cell in cells:
-        wanted = distinct(cell.experiment, cell.parameters)
+        wanted = changed_parameters(cell.experiment, cell.parameters)
         fits = [r for r in records if r.facts['experiment'] == cell.experiment and r.facts['parameters'] == wanted]
         require(len(fits) < 2, f'two records of {cell.command}: {", ".join(str(r.file) for r in fits)}; remove one')
         found.append((cell, fits[0] if fits else None))
@@ -170,12 +170,12 @@ def episode_facts(bench: Benchmark) -> pd.DataFrame:
                          for split, episodes in bench.named('val').items() for e in episodes if e.path])
 
 def record_world(run: Run, folder: Path | str, data: Path | str | None = None) -> Path:
-    "Write `episode_facts` of the world of `run` into `folder`/worlds, unless they are there; its path (errors: `world_of`)."
+    "Write `episode_facts` of the world of `run` into `folder`/worlds, unless they are there; its path (errors: `benchmark_of`)."
     require(bool(run.config.get('data')), f'{run.folder}: config.json names no world (data), so there is nothing to record it beside')
     name = next(iter(run.config['data']))                                                # view features come after it
     file = Path(folder)/'worlds'/f'{name}.parquet'
     if not file.exists():
         made = io.BytesIO()
-        episode_facts(world_of(run, data)).astype({'metres': np.float32}).to_parquet(made, index=False, compression='zstd')
+        episode_facts(benchmark_of(run, data)).astype({'metres': np.float32}).to_parquet(made, index=False, compression='zstd')
         write_bytes(file, made.getvalue())
     return file

@@ -20,7 +20,7 @@ from .text import END, PAD, START, UNKNOWN
 from .types import Level, require
 
 # %% auto #0
-__all__ = ['Manner', 'pick', 'sayable', 'only', 'speak', 'beam', 'parts_of', 'together', 'latent_of', 'say', 'best_of',
+__all__ = ['Manner', 'pick', 'sayable', 'only', 'speak', 'beam', 'parts_of', 'together', 'latent_of', 'say', 'likeliest_of',
            'tries_at', 'relabel', 'edits', 'edited', 'rephrase', 'sample_goals', 'interpolate']
 
 # %% ../nbs/46_relabel.ipynb #c004
@@ -129,7 +129,7 @@ def say(goals: GoalGenerator, scene: Scene, tokens: Tensor, mark: Tensor, how: M
     z = latent_of(goals, scene, torch.cat([mark[:, None], tokens], 1), how, generator)
     return beam(goals, scene, z, mark, how) if how.search == 'beam' else speak(goals, scene, z, mark, how, generator)
 
-def best_of(goals: GoalGenerator, scene: Scene, found: Sequence[Tensor], mark: Tensor) -> tuple[Tensor, Tensor]:
+def likeliest_of(goals: GoalGenerator, scene: Scene, found: Sequence[Tensor], mark: Tensor) -> tuple[Tensor, Tensor]:
     "Of several sentences (batch, word) for each trajectory the likeliest with z at the prior's mean, and (batch,) its nats there."
     said, z = torch.stack(together(found).split(len(mark))), goals.prior(scene, mark).mean
     nats = torch.stack([log_likelihood(goals, scene, z, torch.cat([mark[:, None], s], 1)) for s in said])
@@ -160,7 +160,7 @@ def relabel(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Tens
     The sentences that are there are read only by the posterior, and for words to keep. A batch without trajectories comes back as it is.
     size: trajectories at a time. Errors: `parts_of`.
     """
-    found = [tried[0] if how.tries == 1 else best_of(goals, scene, [tokens for tokens, _ in tried], mark)
+    found = [tried[0] if how.tries == 1 else likeliest_of(goals, scene, [tokens for tokens, _ in tried], mark)
              for scene, mark, tried in tries_at(goals, env, batch, level, how, generator, size)]
     if not found: return batch, torch.zeros(0)
     return batch._replace(tokens=together([tokens for tokens, _ in found]).cpu()), torch.cat([nats for _, nats in found]).cpu()

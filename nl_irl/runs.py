@@ -41,10 +41,10 @@ FORMAT = 1                  # of run folders; a change that older code cannot re
 
 # %% auto #0
 __all__ = ['FORMAT', 'PACKAGE', 'DEPENDENCIES', 'TYPES', 'OPTIONAL', 'TEXTS', 'UNREADABLE', 'LISTED', 'PROGRESS', 'code_checksum',
-           'git_state', 'provenance', 'write_all', 'append_line', 'read_lines', 'read_timings', 'lock', 'holder',
-           'save_tensors', 'read_part', 'load_facts', 'checked', 'load_tensors', 'check_saved', 'read_config', 'said',
-           'texts', 'numbers', 'misfit', 'read_table', 'Run', 'differences', 'prepare', 'board', 'Log', 'Recording',
-           'finish', 'progress']
+           'git_state', 'code_and_versions', 'write_all', 'append_line', 'read_lines', 'read_timings', 'lock', 'holder',
+           'save_tensors', 'read_part', 'load_facts', 'checkpoint_bytes', 'load_tensors', 'check_saved', 'read_config',
+           'said', 'texts', 'numbers', 'misfit', 'read_table', 'Run', 'differences', 'prepare', 'board', 'Log',
+           'Recording', 'finish', 'progress']
 
 # %% ../nbs/60_runs.ipynb #c004
 PACKAGE = Path(importlib.util.find_spec('nl_irl').origin).parent
@@ -65,7 +65,7 @@ def git_state() -> dict[str, Any] | None:
     except FileNotFoundError: return None
     return {'commit': commit.stdout.strip(), 'changed': bool(changes.stdout.strip())} if commit.returncode == 0 else None
 
-def provenance() -> dict[str, Any]:
+def code_and_versions() -> dict[str, Any]:
     "What made a run: code, commit, versions, and how many threads torch uses (sums in another order differ in the last bits)."
     import torch
     versions = {'python': platform.python_version(), 'nl_irl': __version__} | {name: importlib.metadata.version(name) for name in DEPENDENCIES}
@@ -164,7 +164,7 @@ def load_facts(folder: Path, name: str) -> dict[str, Any]:
     require(good, f'{folder/name}.json: does not describe a checkpoint; restore or remake it')
     return about
 
-def checked(folder: Path, name: str) -> bytes:
+def checkpoint_bytes(folder: Path, name: str) -> bytes:
     "The file of checkpoint `name`; a `ValueError` if there is none, or its bytes are not those that were saved."
     about = load_facts(folder, name)
     file = folder/about['file']
@@ -174,16 +174,16 @@ def checked(folder: Path, name: str) -> bytes:
     return content
 
 def load_tensors(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    "The tensors and facts of checkpoint `name` (errors: `checked`)."
+    "The tensors and facts of checkpoint `name` (errors: `checkpoint_bytes`)."
     from safetensors import SafetensorError
     from safetensors.torch import load
-    try: return dict(sorted(load(checked(folder, name)).items())), load_facts(folder, name)['facts']              # in one order: safetensors has none
+    try: return dict(sorted(load(checkpoint_bytes(folder, name)).items())), load_facts(folder, name)['facts']              # in one order: safetensors has none
     except SafetensorError as error: raise ValueError(f'{folder/name}: no safetensors file: {error}; restore or remake it') from None
 
 def check_saved(folder: Path) -> None:
     "A `ValueError`, with the way out, unless all checkpoints and snapshots of the run in `folder` are as they were written."
     for path in sorted(p for kind in ('checkpoints', 'snapshots') for p in (folder/kind).glob('*.json')):
-        try: checked(path.parent, path.stem)
+        try: checkpoint_bytes(path.parent, path.stem)
         except ValueError as error: raise ValueError(f'{error} (without {folder}/snapshots, training begins anew)') from None
 
 # %% ../nbs/60_runs.ipynb #c018
@@ -352,7 +352,7 @@ class Recording(Run):
         folder = Path(folder or tempfile.mkdtemp(prefix='nl_irl-'))
         held = lock(folder)
         try:
-            prepare(folder, json.loads(json.dumps({'format': FORMAT, 'parameters': dict(parameters)} | facts | provenance(), allow_nan=False)))
+            prepare(folder, json.loads(json.dumps({'format': FORMAT, 'parameters': dict(parameters)} | facts | code_and_versions(), allow_nan=False)))
             return cls(folder, read_config(folder), held)
         except BaseException: held.close(); raise
 

@@ -20,7 +20,7 @@ from .worlds.tables import World, distance_between, slots
 
 # %% auto #0
 __all__ = ['Paths', 'check_path', 'path_rows', 'score_rows', 'score_paths', 'summary', 'interval', 'viewpoints_of',
-           'read_records', 'read_submission', 'write_submission']
+           'submitted_paths', 'read_submission', 'write_submission']
 
 # %% ../nbs/28_scoring.ipynb #c004
 Paths = Sequence[Sequence[str]]
@@ -92,7 +92,7 @@ def viewpoints_of(hop: Any, depth: int = 3) -> list[str]:
         return hop[:1]
     return [id for part in hop for id in viewpoints_of(part, depth - 1)]
 
-def read_records(file: Path | str) -> dict[str, tuple[str, ...]]:
+def submitted_paths(file: Path | str) -> dict[str, tuple[str, ...]]:
     "{instr_id: viewpoint ids} of a submission; a `ValueError` names file and record."
     records = read_json(file)
     require(isinstance(records, list), f'{file}: expected a list of {{"instr_id", "trajectory"}}, got {type(records).__name__}')
@@ -111,7 +111,7 @@ def read_records(file: Path | str) -> dict[str, tuple[str, ...]]:
 # %% ../nbs/28_scoring.ipynb #c015
 def read_submission(file: Path | str, world: World, episodes: Sequence[Episode]) -> list[tuple[str, ...]]:
     "The paths of a submission in the order of `episodes`, checked as `path_rows` does; a `ValueError` names file, record and the way out."
-    found, wanted = read_records(file), {e.task.id for e in episodes}
+    found, wanted = submitted_paths(file), {e.task.id for e in episodes}
     unknown, missing = [id for id in found if id not in wanted], [e.task.id for e in episodes if e.task.id not in found]
     require(not unknown, f'{file}: {len(unknown)} unknown ids such as {brief(unknown[:1])}; is it for another split, or, where it answers a fourth '
             'instruction, for protocol all?')

@@ -29,7 +29,7 @@ from .types import require
 # %% auto #0
 __all__ = ['KEYS', 'MOST', 'PROCESS', 'STOPPED', 'Watch', 'ENGINES', 'Cell', 'of_kind', 'filled', 'combinations', 'read_yaml',
            'read_sweep', 'Standing', 'beside', 'stage', 'standing', 'run_cell', 'sweep', 'by_processes', 'by_ray',
-           'left_s', 'summary']
+           'left_s', 'sweep_line']
 
 # %% ../nbs/65_sweeps.ipynb #n005
 @dataclass(frozen=True, eq=False)
@@ -234,7 +234,7 @@ def left_s(found: Sequence[Standing], workers: int) -> float | None:
     to_do = sum(s.state in ('waiting', 'cut off', 'running') for s in found)
     return to_do * sum(took) / len(took) / workers if took else None
 
-def summary(found: Sequence[Standing], workers: int) -> str:
+def sweep_line(found: Sequence[Standing], workers: int) -> str:
     "One line: how many cells are in which state, CPU-minutes so far, and the time that is left."
     counts = {state: sum(s.state == state for s in found) for state in ('done', 'running', 'cut off', 'waiting', 'failed')}
     parts = [f'{n} {state}' for state, n in counts.items() if n] + [f'{sum(s.cpu_s for s in found) / 60:.1f} CPU-minutes']

@@ -24,8 +24,8 @@ from .runs import Recording, load_facts, load_tensors, progress, save_tensors
 from .types import require
 
 # %% auto #0
-__all__ = ['LINE', 'Learner', 'pack', 'unpack', 'random_state', 'set_random_state', 'Progress', 'save_snapshot', 'load_snapshot',
-           'unbroken', 'marks', 'restore', 'one_update', 'first', 'train']
+__all__ = ['LINE', 'Learner', 'pack_state', 'unpack_state', 'random_state', 'set_random_state', 'StageProgress', 'save_snapshot',
+           'load_snapshot', 'unbroken', 'marks', 'restore', 'one_update', 'first', 'train']
 
 # %% ../nbs/62_training.ipynb #c004
 class Learner(Protocol):
@@ -41,22 +41,22 @@ class Learner(Protocol):
         "Go on from where `state_dict` was taken."
 
 # %% ../nbs/62_training.ipynb #c006
-def pack(value: Any, tensors: dict[str, Tensor], place: str = 'state') -> Any:
+def pack_state(value: Any, tensors: dict[str, Tensor], place: str = 'state') -> Any:
     "JSON that mirrors `value`, whose tensors go to `tensors`; a `ValueError` names the place of what is neither tensor, dict, list nor JSON."
     if isinstance(value, Tensor):
         name = f'{len(tensors)}:{place}'
         tensors[name] = value
         return {'tensor': name}
-    if isinstance(value, Mapping): return {'items': [[k, pack(v, tensors, f'{place}.{k}')] for k, v in value.items()]}          # keys may be numbers
-    if isinstance(value, list | tuple): return [pack(v, tensors, f'{place}.{i}') for i, v in enumerate(value)]
+    if isinstance(value, Mapping): return {'items': [[k, pack_state(v, tensors, f'{place}.{k}')] for k, v in value.items()]}          # keys may be numbers
+    if isinstance(value, list | tuple): return [pack_state(v, tensors, f'{place}.{i}') for i, v in enumerate(value)]
     require(value is None or isinstance(value, bool | int | float | str), f'a state holds tensors and JSON values, got {type(value).__name__} at {place}')
     return value
 
-def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    "What `pack` was given; tuples come back as lists."
-    if isinstance(value, list): return [unpack(v, tensors) for v in value]
+def unpack_state(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    "What `pack_state` was given; tuples come back as lists."
+    if isinstance(value, list): return [unpack_state(v, tensors) for v in value]
     if not isinstance(value, dict): return value
-    return tensors[value['tensor']] if 'tensor' in value else {k: unpack(v, tensors) for k, v in value['items']}
+    return tensors[value['tensor']] if 'tensor' in value else {k: unpack_state(v, tensors) for k, v in value['items']}
 
 # %% ../nbs/62_training.ipynb #c009
 def random_state() -> dict[str, Any]:
@@ -80,7 +80,7 @@ def set_random_state(state: Mapping[str, Any]) -> None:
 
 # %% ../nbs/62_training.ipynb #c012
 @dataclass
-class Progress:
+class StageProgress:
     "How far a stage of training is; wall_s and cpu_s: seconds."
     updates: int                                                            # to be made
     update: int = 0                                                         # made
@@ -89,19 +89,19 @@ class Progress:
     wall_s: float = 0.
     cpu_s: float = 0.
 
-def save_snapshot(run: Recording, stage: str, learner: Learner, done: Progress) -> None:
+def save_snapshot(run: Recording, stage: str, learner: Learner, done: StageProgress) -> None:
     "Write what `stage` can go on from, in place of its older snapshot."
     tensors = {}
     content = {'learner': learner.state_dict(), 'random': random_state(), 'progress': asdict(done), 'metrics': run.lines.read().decode()}
-    layout = json.dumps(pack(content, tensors)).encode()
+    layout = json.dumps(pack_state(content, tensors)).encode()
     save_tensors(run.folder/'snapshots', stage, tensors | {'layout': torch.frombuffer(bytearray(layout), dtype=torch.uint8)}, {'update': done.update})
 
 def load_snapshot(folder: Path, stage: str) -> dict[str, Any]:
     "The snapshot of `stage` in the run folder `folder`: learner, random, progress and metrics; a `ValueError` names a file that is broken."
     tensors, _ = load_tensors(folder/'snapshots', stage)
     try:
-        content = unpack(json.loads(bytes(tensors['layout'].tolist())), tensors)
-        return content | {'progress': Progress(**content['progress'])}
+        content = unpack_state(json.loads(bytes(tensors['layout'].tolist())), tensors)
+        return content | {'progress': StageProgress(**content['progress'])}
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f'{folder}/snapshots/{stage}.json: of another version ({error})') from None
 
@@ -126,12 +126,12 @@ def marks(updates: int, checks: int) -> list[int]:
     require(0 < updates and 0 < checks, f'training needs updates and checks, got {updates} and {checks}')
     return sorted({*np.linspace(0, updates, checks + 1).astype(int).tolist()} - {0})
 
-def restore(run: Recording, stage: str, learner: Learner, updates: int, kept: bool) -> Progress:
-    """How far `stage` is, with all as it was there; a new `Progress` where there is no snapshot.
+def restore(run: Recording, stage: str, learner: Learner, updates: int, kept: bool) -> StageProgress:
+    """How far `stage` is, with all as it was there; a new `StageProgress` where there is no snapshot.
 
     A `ValueError` if it was to make another number of updates, or if checkpoints were `kept` and one is missing.
     """
-    if not (run.folder/'snapshots'/f'{stage}.json').exists(): return Progress(updates)
+    if not (run.folder/'snapshots'/f'{stage}.json').exists(): return StageProgress(updates)
     found = load_snapshot(run.folder, stage)
     done = found['progress']
     require(done.updates == updates, f'{run.folder}: {stage} was begun with {done.updates} updates, not {updates}; take another folder')
@@ -141,7 +141,7 @@ def restore(run: Recording, stage: str, learner: Learner, updates: int, kept: bo
     for mark in done.checks if kept else (): load_facts(run.folder/'checkpoints', f'{stage}_{mark}')
     return done
 
-def one_update(run: Recording, learner: Learner, done: Progress, since: int = 0) -> dict[str, float]:
+def one_update(run: Recording, learner: Learner, done: StageProgress, since: int = 0) -> dict[str, float]:
     "Update `learner`, and log a line, counted from `since`, if one is due: the mean of each scalar over the updates that gave it; this update's scalars."
     scalars = learner.update()
     done.recent.append(scalars)

@@ -20,7 +20,7 @@ from nl_irl.replay import AdmissionRule, Replay, admit, provenance
 from nl_irl.rollout import Questions, rollout
 from nl_irl.soft_control import bellman, soft_values, successors
 from nl_irl.text import UNKNOWN, build_vocabulary
-from nl_irl.training import pack, unpack
+from nl_irl.training import pack_state, unpack_state
 from nl_irl.types import Episode, Task
 from nl_irl.worlds.describe import Guide, describe_route
 from nl_irl.worlds.programs import walk_of
@@ -147,14 +147,15 @@ def test_killed_and_resumed_it_goes_on_with_the_same_bits(improvement):
     first, second = (learner(seed, dropout=.2, improvement=improvement) for seed in (0, 1))
     for _ in range(4): first.update()
     tensors = {}
-    layout = json.dumps(pack(first.state_dict(), tensors))
-    second.load_state_dict(unpack(json.loads(layout), {name: x.clone() for name, x in tensors.items()}))
+    layout = json.dumps(pack_state(first.state_dict(), tensors))
+    second.load_state_dict(unpack_state(json.loads(layout), {name: x.clone() for name, x in tensors.items()}))
     def go_on(learning):
         torch.manual_seed(5)
         return [learning.update() for _ in range(4)]
     assert go_on(first) == go_on(second)
     ours, theirs = {}, {}
-    assert json.dumps(pack(first.state_dict(), ours)) == json.dumps(pack(second.state_dict(), theirs)) and all(torch.equal(ours[k], theirs[k]) for k in ours)
+    assert json.dumps(pack_state(first.state_dict(), ours)) == json.dumps(pack_state(second.state_dict(), theirs))
+    assert all(torch.equal(ours[k], theirs[k]) for k in ours)
     other = learner(0, buffer=16, improvement=improvement)
     with pytest.raises(ValueError, match='buffer'): other.load_state_dict(first.state_dict())
 

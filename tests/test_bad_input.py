@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nl_irl import files
 from nl_irl.cli import main
-from nl_irl.data import PARTS, VARIABLE, data_folder, need, report
+from nl_irl.data import PARTS, VARIABLE, check_parts, data_folder, need
 from nl_irl.scoring import read_submission, write_submission
 from nl_irl.worlds import r2r
 from nl_irl.worlds.cache import cache_folder, open_world
@@ -337,7 +337,7 @@ def test_no_folder_at_all(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, str(tmp_path / 'nowhere'))
     with pytest.raises(ValueError, match='does not exist') as error: load_r2r()
     for part in ('connectivity', 'R2R_train.json', 'BBox', '--data', VARIABLE, 'https://'): assert part in str(error.value)
-    facts = report()
+    facts = check_parts()
     assert [f.path for f in facts] == [p.path for p in PARTS] and {f.state for f in facts} == {'missing'}
     assert data_folder('~/x').is_absolute() and data_folder(tmp_path) == tmp_path
 
@@ -348,7 +348,7 @@ def test_need_names_only_what_is_missing(folder):
 
 
 def test_a_report_tells_a_copy_from_the_release(folder):
-    states = {f.path: f.state for f in report(folder)}
+    states = {f.path: f.state for f in check_parts(folder)}
     assert states['connectivity'] == states[TRAIN] == states['reverie/BBox'] == 'differs' and states[TEST] == 'missing'
 
 
@@ -366,7 +366,7 @@ def test_a_report_of_damage_names_the_file(folder, capsys, name, what):
 @pytest.mark.parametrize('name', ['connectivity', 'reverie/BBox', TRAIN])
 def test_a_report_of_the_wrong_kind(folder, name):
     instead(name)(folder)
-    fact, = (f for f in report(folder) if f.path == name)
+    fact, = (f for f in check_parts(folder) if f.path == name)
     assert fact.state == 'missing' and 'in its place' in fact.detail
 
 

@@ -192,8 +192,8 @@ def failed(folder: Path, limit: int) -> str:
 
 
 def test_on_a_full_disk_the_file_is_named_and_the_run_can_go_on(tmp_path, monkeypatch):
-    made_by = runs.provenance()
-    monkeypatch.setattr(runs, 'provenance', lambda: made_by)
+    made_by = runs.code_and_versions()
+    monkeypatch.setattr(runs, 'code_and_versions', lambda: made_by)
     monkeypatch.setattr(runs, 'board', lambda folder: type('Board', (), {'close': lambda b: None, 'add_scalar': lambda b, *a: None})())
     torch.set_num_threads(1)
     experiment(tmp_path/'whole')

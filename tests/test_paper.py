@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from nl_irl.experiment import find_experiment, notebook_parameters
-from nl_irl.records import distinct, of_cells, read_records
+from nl_irl.records import changed_parameters, of_cells, read_records
 from nl_irl.sweeps import read_sweep
 
 ROOT = Path(__file__).parents[1]
@@ -59,4 +59,4 @@ def test_a_second_build_has_the_same_bytes(tmp_path):
 
 @pytest.mark.parametrize('free', ['device', 'threads', 'data', 'brief', 'control'])
 def test_where_a_run_ran_is_no_part_of_its_name(free):
-    assert distinct('method', {'seed': 3, free: 'other'}) == {'seed': 3}
+    assert changed_parameters('method', {'seed': 3, free: 'other'}) == {'seed': 3}

@@ -254,8 +254,8 @@ def killed_at(folder: Path, operation: int) -> bool:
 
 
 def test_killed_before_any_file_operation_it_ends_with_the_same_bytes(tmp_path, monkeypatch):
-    made_by = runs.provenance()
-    monkeypatch.setattr(runs, 'provenance', lambda: made_by)                                 # it is slow
+    made_by = runs.code_and_versions()
+    monkeypatch.setattr(runs, 'code_and_versions', lambda: made_by)                                 # it is slow
     monkeypatch.setattr(runs, 'board', lambda folder: type('Board', (), {'close': lambda b: None, 'add_scalar': lambda b, *a: None})())
     torch.set_num_threads(1)
     experiment(tmp_path/'whole')

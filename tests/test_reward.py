@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from nl_irl.appraisal import appraise, demonstrated, ends_of, gone_on, other_instructions, other_routes
+from nl_irl.appraisal import appraise, demonstration_pairs, ends_of, gone_on, other_instructions, other_routes
 from nl_irl.batches import batch_of
 from nl_irl.benchmarks import load_benchmark
 from nl_irl.environment import Environment
@@ -137,7 +137,7 @@ def test_a_guided_walk_goes_along_edges_and_ends_in_time(lookahead, bench, parts
 
 def test_wrong_pairs_are_wrong(bench, parts):
     world, episodes = bench.world, parts[2]
-    shown, rng = demonstrated(world, episodes), np.random.default_rng(0)
+    shown, rng = demonstration_pairs(world, episodes), np.random.default_rng(0)
     goal = np.array([world.index[e.goal] for e in episodes])
     for walked in (other_instructions(world, shown, rng=rng), other_routes(world, shown, moves=7, rng=rng), gone_on(world, shown, rng=rng)):
         assert len(walked.told) and (distance_between(world, ends_of(walked), goal[walked.told]) >= 3).all()

@@ -20,11 +20,11 @@ from ..asking import Worth, agreed_route, rewards_along, worth_of
 from ..batches import demonstrate
 from ..benchmarks import Benchmark, load_rooms
 from ..files import read_json, write_json
-from ..learned import Learned, open_run, world_of
+from ..learned import Learned, benchmark_of, open_run
 from .scenes import pictures, scene_of
 from ..plots.curves import COLORS
 from ..runs import Run, read_table
-from ..scoring import read_records, score_rows
+from ..scoring import score_rows, submitted_paths
 from ..metrics import pad
 from ..text import WORD, tokenize
 from ..types import Episode, Task, Trajectory, require
@@ -107,13 +107,13 @@ def of_run(opened: Learned | Run | Path | str, data: Path | str | None = None) -
     require(path.is_file(), f'{run.folder}: keeps no trajectories{later}')
     keeps = {'policy', 'reward', 'generator'} & set(run.checkpoints())
     learned = opened if isinstance(opened, Learned) else open_run(run, data) if keeps else None
-    bench, table = learned.bench if learned else world_of(run, data), read_table(path, COLUMNS)
+    bench, table = learned.bench if learned else benchmark_of(run, data), read_table(path, COLUMNS)
     try: return Source(run.folder.name, bench, scored(bench, table[COLUMNS]), pq.read_table(path), learned, run.folder)
     except ValueError as error: raise ValueError(f'{path}: {error}') from None
 
 def of_submission(file: Path | str, bench: Benchmark) -> Source:
-    "The walks of a submission in the leaderboard's format (errors: `read_records`, and ids or viewpoints that `bench` does not have)."
-    records, known = read_records(file), {e.task.id: (split, e.task) for split, episodes in bench.splits.items() for e in episodes}
+    "The walks of a submission in the leaderboard's format (errors: `submitted_paths`, and ids or viewpoints that `bench` does not have)."
+    records, known = submitted_paths(file), {e.task.id: (split, e.task) for split, episodes in bench.splits.items() for e in episodes}
     strange = [id for id in records if id not in known]
     require(not strange, f'{file}: {len(strange)} ids that world {bench.world.name} does not have, as {strange[:3]}')
     once = lambda path: [v for before, v in zip((None, *path), path) if v != before]                  # who turns in place says where he is again

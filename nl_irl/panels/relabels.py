@@ -32,9 +32,9 @@ from ..types import Episode, Task, require
 from ..worlds.tables import distance_between, headings_along
 
 # %% auto #0
-__all__ = ['JUDGEMENT', 'VERDICT', 'batch_along', 'latents', 'spoken', 'flat', 'Said', 'sentences_for', 'between', 'is_judgement',
-           'Judgements', 'accepted', 'Demonstrations', 'Relabels', 'walked', 'colours', 'scatter', 'LatentMap',
-           'Sentences', 'Neighbours', 'WalkList', 'RelabelInspector']
+__all__ = ['JUDGEMENT', 'VERDICT', 'batch_along', 'latents', 'spoken', 'principal_plane', 'Said', 'sentences_for', 'between',
+           'is_judgement', 'Judgements', 'accepted', 'Demonstrations', 'Relabels', 'walked', 'colours', 'scatter',
+           'LatentMap', 'Sentences', 'Neighbours', 'WalkList', 'RelabelInspector']
 
 # %% ../../nbs/96_relabels.ipynb #n004
 def batch_along(found: Learned, paths: list[np.ndarray], tasks: list[Task], *, words: bool = False) -> Batch:
@@ -60,7 +60,7 @@ def spoken(found: Learned, batch: Batch) -> tuple[Batch, Tensor, Tensor]:
     nats, z = (torch.cat(x)[back] for x in rest)
     return batch._replace(tokens=together(tokens)[back]), nats, z
 
-def flat(z: np.ndarray) -> np.ndarray:
+def principal_plane(z: np.ndarray) -> np.ndarray:
     "(n, 2) the first two principal components of `z` (n, latent)."
     centred = z - z.mean(0)
     found = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
@@ -164,7 +164,7 @@ class Relabels:
         self.batch, self.nats, self.z = (batch, nats, z) if first else (stack(self.batch, batch), torch.cat([self.nats, nats]), torch.cat([self.z, z]))
         self.episodes, self.paths, self.success = self.episodes + episodes, self.paths + paths, np.append(self.success, good)
         self.left = [e for e in self.left if e.task.id not in ids]
-        self.place = flat((self.z / self.demonstrations.scale).numpy().astype(float))
+        self.place = principal_plane((self.z / self.demonstrations.scale).numpy().astype(float))
 
     def likeliest(self, walk: int) -> tuple[str, float]:
         "The likeliest sentence for `walk`, and its log p in nats."

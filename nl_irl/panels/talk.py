@@ -24,7 +24,7 @@ from ..types import require
 from ..worlds.tables import shortest_path
 
 # %% auto #0
-__all__ = ['Conversation', 'walks_of', 'conversed', 'why_not', 'told', 'Questions', 'TalkToAgent']
+__all__ = ['Conversation', 'walks_of', 'conversed', 'why_not', 'told', 'QuestionForm', 'TalkToAgent']
 
 # %% ../../nbs/95_talk.ipynb #n003
 class Conversation:
@@ -121,7 +121,7 @@ def told(talk: Conversation) -> list[str]:
     return said + [why_not(talk)]
 
 # %% ../../nbs/95_talk.ipynb #n012
-class Questions(widgets.VBox):
+class QuestionForm(widgets.VBox):
     "What can be asked of `talk`: sentence, house, heading, what a click does, and which colours the map has."
     def __init__(self, talk: Conversation):
         self.text = widgets.Text(talk.text, placeholder='tell the agent where to go', layout=widgets.Layout(flex='1 1 420px'))
@@ -148,7 +148,7 @@ class TalkToAgent(Panel):
               text: str = '') -> None:
         found = run if isinstance(run, Learned) else open_run(run if isinstance(run, Run) else Run.open(run), data)
         self.talk, self.stage, self.said = Conversation(found, scan=house, start=start, heading=heading, text=text), Stage(), widgets.HTML()
-        self.asked = asked = Questions(self.talk)
+        self.asked = asked = QuestionForm(self.talk)
         self.text, self.house, self.heat, self.click, self.turn = asked.text, asked.house, asked.heat, asked.click, asked.turn
         self.children = [asked, self.said, self.stage]
         self.text.observe(lambda c: c.new != self.talk.text and self.say(text=c.new), 'value')
