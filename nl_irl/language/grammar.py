@@ -56,7 +56,10 @@ def read(program: str) -> Term:
 Words = tuple[str, ...]
 
 def expand(template: str) -> list[tuple[Words, bool]]:
-    "All word sequences of `template` in a fixed order, each with whether it is held out (its template or one of its alternatives starts with ~)."
+    """All word sequences of `template` in a fixed order, each with whether it is held out (its template or one of its alternatives starts with ~).
+
+    A `ValueError` for brackets that are nested.
+    """
     held = template.startswith('~')
     parts = [p.strip() for p in re.split(r'(\[[^\]]*\]|\([^)]*\))', template.lstrip('~'))]
     require(not any(set(p[1:-1]) & set('[]()') for p in parts if p), f'template {template!r}: brackets must not be nested')
@@ -179,7 +182,10 @@ class Grammar:
         return [(line, b) for r, b in found for line in r.lines], [(line, b) for r, b in found for line in r.held]
 
     def say(self, symbol: str, term: Term, *, rng: np.random.Generator, held: float = 0.0, inner: float = 0.0) -> list[str]:
-        "Words for `term`. Held-out lines are taken with probability `held`, inside slots `inner`, wherever there are any; else those of training."
+        """Words for `term`. Held-out lines are taken with probability `held`, inside slots `inner`, wherever there are any; else those of training.
+
+        A `ValueError` for a term that it has no words for.
+        """
         common, kept = self.ways(symbol, term)
         require(bool(common), f'the grammar has no words for {symbol} {term}')
         if kept and held and rng.random() < held: common = kept

@@ -80,7 +80,7 @@ def read_building(path: Path | str) -> Building:
 
 # %% ../../nbs/26_connectivity.ipynb #c009
 def read_buildings(folder: Path | str) -> list[Building]:
-    "Every building of a connectivity folder, in the order of their names."
+    "Every building of a connectivity folder, in the order of their names. A `ValueError` without any, and for a viewpoint in two of them."
     files = sorted(Path(folder).glob('*' + SUFFIX))
     require(bool(files), f'{folder}: no *{SUFFIX} files; put the buildings there')
     found, of = [read_building(file) for file in files], {}

@@ -47,7 +47,7 @@ def decode(text: bytes, place: str) -> np.ndarray:
     return np.frombuffer(content, '<f4').reshape(VIEWS, -1)
 
 def read_tsv(path: Path, wanted: Mapping[tuple[str, str], int]) -> Iterator[View]:
-    "Row, place and views (36, dim) of the viewpoints `wanted` ((scan, viewpoint) -> row), in the order of the file."
+    "Row, place and views (36, dim) of the viewpoints `wanted` ((scan, viewpoint) -> row), in the order of the file. Errors: `load_features`."
     key = {f'{scan}\t{viewpoint}'.encode(): row for (scan, viewpoint), row in wanted.items()}
     with open(path, 'rb') as file, tqdm(total=path.stat().st_size, desc=path.name, unit='B', unit_scale=True, leave=False) as bar:
         for number, line in enumerate(iter(partial(file.readline, LONGEST), b''), 1):
@@ -84,7 +84,7 @@ def reading(place: str) -> Iterator[None]:
     except UNREADABLE as error: raise ValueError(f'{place}: cannot be read ({error}); is the file complete? Fetch it again') from None
 
 def read_hdf5(path: Path, wanted: Mapping[tuple[str, str], int]) -> Iterator[View]:
-    "Row, place and views (36, columns) of the viewpoints `wanted` ((scan, viewpoint) -> row) that the file has, in their order."
+    "Row, place and views (36, columns) of the viewpoints `wanted` ((scan, viewpoint) -> row) that the file has, in their order. Errors: `load_features`."
     with open_hdf5(path) as file:
         for (scan, viewpoint), row in tqdm(wanted.items(), desc=path.name, unit='viewpoint', leave=False):
             place = f'{path}, dataset {scan}_{viewpoint}'
@@ -103,7 +103,7 @@ READERS = {'.tsv': read_tsv, '.hdf5': read_hdf5, '.h5': read_hdf5}
 
 # %% ../../nbs/30_features.ipynb #c008
 def feature_width(columns: int, width: int, place: str) -> int:
-    "How many of `columns` are features: `width` where it is given, else all of them but the class logits that may follow a usual width."
+    "How many of `columns` are features: `width` if given (a `ValueError` if it is more), else all but the class logits that may follow a usual width."
     require(0 <= width <= columns, f'{place}: {columns} columns, {width} features were asked for; width=0 takes what there is')
     return width or (columns - CLASSES if columns - CLASSES in WIDTHS else columns)
 
@@ -130,7 +130,7 @@ class Table:
         self.file.write(values.astype('<f2', copy=False).tobytes())
 
 def convert(world: World, path: Path, folder: Path, width: int) -> None:
-    "Write views.npy (viewpoint, 36, dim) and headings.npy (viewpoint, 12, dim) of `path` into `folder`."
+    "Write views.npy (viewpoint, 36, dim) and headings.npy (viewpoint, 12, dim) of `path` into `folder`. Errors: `load_features`."
     wanted = {(world.scans[scan], id): row for row, (scan, id) in enumerate(zip(world.scan.tolist(), world.ids))}
     tables, found, first = (), np.zeros(len(wanted), bool), None
     try:

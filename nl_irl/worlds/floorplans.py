@@ -76,7 +76,7 @@ def snap(x: float) -> float:
 
 @dataclass(frozen=True)
 class Band:
-    "A strip along a hallway: `origin` (x, y), its `length` along axis `along` (0: x, 1: y) and its `depth` towards `side` (1 or -1) of the other axis."
+    "A strip along a hallway: `origin` (x, y), its `length` along axis `along` (0: x, 1: y) and its `depth` towards `side` (1 or -1) of the other axis; metres."
     origin: tuple[float, float]
     length: float
     depth: float
@@ -84,7 +84,7 @@ class Band:
     side: int = 1
 
     def bounds(self, u0: float, v0: float, u1: float, v1: float) -> Bounds:
-        "Bounds in the plan of a rectangle in the band's own coordinates."
+        "Bounds in the plan, metres, of a rectangle in the band's own coordinates."
         u = sorted((snap(self.origin[self.along] + u0), snap(self.origin[self.along] + u1)))
         v = sorted((snap(self.origin[1 - self.along] + self.side * v0), snap(self.origin[1 - self.along] + self.side * v1)))
         low, high = zip(u, v) if self.along == 0 else zip(v, u)
@@ -105,7 +105,7 @@ def width_of(suite: Suite, depth: float, *, rng: np.random.Generator) -> float:
     return max(least, sum(AREA[k][0] for k in suite) * rng.uniform(0.85, 1.15) / depth)
 
 def cut_suite(suite: Suite, width: float, depth: float, *, rng: np.random.Generator) -> list[tuple[float, float, float, float]]:
-    "Rectangles (u0, v0, u1, v1) of a suite's rooms in a strip `width` by `depth`: the first room touches the hallway, the others touch the first."
+    "Rectangles (u0, v0, u1, v1) of a suite's rooms in a strip `width` by `depth` metres: the first room touches the hallway, the others touch the first."
     if len(suite) == 1: return [(0, 0, width, depth)]
     least, behind = AREA[suite[0]][1], [AREA[k][0] for k in suite[1:]]
     shares, share = np.cumsum([0, *behind]) / sum(behind), sum(behind) / (sum(behind) + AREA[suite[0]][0])
@@ -117,7 +117,7 @@ def cut_suite(suite: Suite, width: float, depth: float, *, rng: np.random.Genera
     return min(deep, wide, key=lambda parts: max(slimness(p) for p in parts) * rng.uniform(0.8, 1.25))
 
 def slimness(rectangle: tuple[float, float, float, float]) -> float:
-    "Length over width of a rectangle; one narrower than 1.6 m counts as slimmer still."
+    "Length over width of a rectangle (u0, v0, u1, v1), metres; one narrower than 1.6 m counts as slimmer still."
     a, b = sorted((rectangle[2] - rectangle[0], rectangle[3] - rectangle[1]))
     return b / a * max(1.6 / a, 1)
 
@@ -127,7 +127,7 @@ class Draft:
     def __init__(self): self.rooms, self.links = [], []
 
     def room(self, kind: str, floor: int, bounds: Bounds, outer: int | None = None, width: float = 0.9) -> int:
-        "Add a room, reached from room `outer` through an opening `width` wide; its index."
+        "Add a room, reached from room `outer` through an opening `width` metres wide; its index."
         self.rooms.append(Room(kind, floor, bounds))
         if outer is not None: self.links.append((outer, len(self.rooms) - 1, width))
         return len(self.rooms) - 1
@@ -160,7 +160,7 @@ def balance(wishes: Sequence[Suite], depths: Sequence[float], *, rng: np.random.
     return [([row[i] for i in turn], [widths[i] for i in turn]) for (row, widths), turn in zip(rows, turns)]
 
 def fill(length: float, depth: float, wishes: list[Suite], *, rng: np.random.Generator) -> tuple[list[Suite], list[float]]:
-    "Take from `wishes` what fits into a band: (suites, widths); a band too short for any of them becomes a closet."
+    "Take from `wishes` what fits into a band: (suites, widths in metres); a band too short for any of them becomes a closet."
     row, widths, left = [], [], length
     for suite in list(wishes):
         width = width_of(suite, depth, rng=rng)

@@ -168,7 +168,7 @@ Box = tuple[float, float, float, float, float, float]   # x0, y0, z0, x1, y1, z1
 
 @dataclass
 class Space:
-    "A room while it is furnished: its `bounds`, the `boxes` that are taken, and which of its walls (west, east, south, north) look `outside`."
+    "A room while it is furnished, in metres: its `bounds`, the `boxes` that are taken, and which of its walls (west, east, south, north) look `outside`."
     bounds: Bounds
     boxes: list[Box]
     outside: tuple[bool, bool, bool, bool] = (False,) * 4
@@ -186,13 +186,13 @@ class Space:
         if box[0] < self.bounds[0] or box[1] < self.bounds[1] or box[3] > self.bounds[2] or box[4] > self.bounds[3]: return True
         return any(x0 < b[3] and b[0] < x1 and y0 < b[4] and b[1] < y1 and z0 < b[5] and b[2] < z1 for b in self.boxes)
 
-    def free(self, wall: int, width: float, depth: float, z0: float, z1: float, gap: float = 0.06) -> list[tuple[int, float, float]]:
+    def free(self, wall: int, width: float, depth: float, z0: float, z1: float) -> list[tuple[int, float, float]]:
         "Stretches (wall, low, high) of at least `width` where a strip `depth` deep is free."
         k = 1 if wall < 2 else 0
         if depth > self.bounds[3 - k] - self.bounds[1 - k]: return []
         at, end = self.bounds[k] + 0.02, self.bounds[k + 2] - 0.02
         x0, y0, _, x1, y1, _ = self.strip(wall, at, end, depth, z0, z1)
-        taken = sorted((b[k] - gap, b[k + 3] + gap) for b in self.boxes
+        taken = sorted((b[k] - 0.06, b[k + 3] + 0.06) for b in self.boxes
                        if x0 < b[3] and b[0] < x1 and y0 < b[4] and b[1] < y1 and z0 < b[5] and b[2] < z1)
         found = []
         for low, high in [*taken, (end, end)]:

@@ -26,14 +26,14 @@ class Room:
 
 @dataclass(frozen=True)
 class Door:
-    "An opening `width` metres wide between two rooms (indices; the second is entered through the first), centred at `position` (x, y, z) at floor height."
+    "An opening `width` metres wide between two rooms (indices; the second is entered through the first), centred at `position` (x, y, z), metres on the floor."
     rooms: tuple[int, int]
     position: tuple[float, float, float]
     width: float = 1.0
 
 @dataclass(frozen=True)
 class Thing:
-    "An object: `category` ('sofa'), `colour` and `size` ('' where it has none worth saying), `room` (index), `position` of its centre, `extent` (x, y, z)."
+    "An object: `category` ('sofa'), `colour`, `size` ('' where not worth saying), `room` (index), `position` of its centre and `extent` (x, y, z), metres."
     category: str
     colour: str
     size: str
@@ -49,6 +49,7 @@ class House:
     position: (viewpoint, 3) float64, metres at floor height.  room: (viewpoint,) int, the room each viewpoint stands in.
     pairs: (edge, 2) int, directed moves between viewpoints (both directions are listed).
     sees: (viewpoint, thing) bool, whether no wall hides the thing from there.
+    A `ValueError` where `room` or `sees` has another shape.
     """
     name: str
     rooms: tuple[Room, ...]

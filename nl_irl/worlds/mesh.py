@@ -45,7 +45,7 @@ def box(low: Sequence[float], high: Sequence[float]) -> np.ndarray:
                      [(a, y, c), (x, y, c), (x, b, c), (a, b, c)], [(a, b, z), (x, b, z), (x, y, z), (a, y, z)]], float)
 
 def level(x0: float, y0: float, x1: float, y1: float, z: float, up: bool = True) -> np.ndarray:
-    "(1, 4, 3) a level face at height `z`, seen from above, or from below."
+    "(1, 4, 3) a level face at height `z`, metres, seen from above, or from below."
     face = [(x0, y0, z), (x1, y0, z), (x1, y1, z), (x0, y1, z)]
     return np.array([face if up else face[::-1]], float)
 
@@ -77,7 +77,7 @@ def together(parts: Iterable[Quads]) -> Quads:
     return Quads(*map(np.concatenate, zip(*parts)))
 
 def slab(axis: int, at: float, low: float, high: float, z0: float, z1: float, half: float = THIN) -> np.ndarray:
-    "(6, 4, 3) an upright slab on the line axis = `at` (axis 0: x) from `low` to `high` along it, `half` as thick as it is deep."
+    "(6, 4, 3) metres: an upright slab on the line axis = `at` (axis 0: x) from `low` to `high` along it, `half` as thick as it is deep."
     a, b = np.array([at - half, at + half]), np.array([low, high])
     (x0, x1), (y0, y1) = (a, b) if axis == 0 else (b, a)
     return box((x0, y0, z0), (x1, y1, z1))
@@ -282,7 +282,10 @@ def meaning(quads: Quads, parts: int) -> bytes:
     return trimesh.Scene(trimesh.Trimesh(vertex, face, vertex_colors=colour.repeat(4, 0), process=False)).export(file_type='glb')
 
 def part_colour(parts: int) -> np.ndarray:
-    "(part, 3) uint8, the linear colour that stands for each of so many `parts` in a semantic mesh; none is near to the rounding of another's sRGB."
+    """(part, 3) uint8, the linear colour that stands for each of so many `parts` in a semantic mesh; none is near to the rounding of another's sRGB.
+
+    A `ValueError` for more parts than there are such colours.
+    """
     levels = np.arange(30, 256)
     levels = levels[np.abs(255 * srgb(levels / 255) % 1 - 0.5) > 0.2][::9]
     cube = np.stack(np.meshgrid(levels, levels, levels, indexing='ij'), -1).reshape(-1, 3)

@@ -148,6 +148,7 @@ def load_r2r(folder: Path | str | None = None, *, boxes: bool = True, far: bool 
 
     `boxes`: objects from REVERIE's annotations, else panoramas are empty. `far`: also those known only from other viewpoints, which reads places
     that an agent has not been to.
+    A `ValueError` says what is missing or damaged, and where to get it.
     """
     path = data_folder(folder)
     need(path, 'connectivity', *['r2r/R2R_train.json', 'reverie/BBox'] * boxes)

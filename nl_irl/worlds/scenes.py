@@ -51,7 +51,7 @@ def scattered(triangles: np.ndarray, count: int, *, rng: np.random.Generator) ->
     return (1 - share) * a[which] + share * ((1 - along) * b[which] + along * c[which])
 
 def thinned(points: np.ndarray, spacing: float) -> np.ndarray:
-    "Those of `points` (n, 3), in their order, that lie `spacing` metres from all that were kept before."
+    "Those of `points` (n, 3), metres, in their order, that lie `spacing` metres or more from all that were kept before."
     kept = np.empty((0, 3))
     for p in points:
         if not len(kept) or np.linalg.norm(kept - p, axis=-1).min() >= spacing: kept = np.append(kept, p[None], 0)
@@ -109,7 +109,7 @@ def joined(position: np.ndarray, pairs: np.ndarray, between: np.ndarray, straigh
     return position, pairs
 
 def largest(position: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "The largest connected part of a graph."
+    "The largest connected part of a graph: its position (viewpoint, 3) and pairs (edge, 2)."
     part = parts(pairs, len(position))
     kept = part == np.bincount(part).argmax()
     number = np.cumsum(kept) - 1
@@ -209,7 +209,7 @@ def by_timm(network: str) -> Encoder:
 # %% ../../nbs/33_scenes.ipynb #n013
 @dataclass(frozen=True)
 class SceneConfig:
-    "How a scene becomes tables."
+    "How a scene becomes tables. A `ValueError` unless 0 < spacing < reach."
     spacing: float = 1.2                        # metres between viewpoints
     reach: float = 3.0                          # metres of the longest move
     seed: int = 0                               # of the graph
@@ -324,7 +324,7 @@ def sources(scene: Path | str) -> list[Source]:
     return [Source(name, stage_of(f)) for (_, name), f in found.items()]
 
 def in_dataset(file: Path) -> list[Source]:
-    "All scenes of a scene-dataset configuration, which habitat-sim reads."
+    "All scenes of a scene-dataset configuration, which habitat-sim reads; a `ValueError` where it names none."
     found = scenes_of(file)
     require(bool(found), f'{file}: it names no scenes')
     return [Source(name, name, str(file.resolve())) for name in found]

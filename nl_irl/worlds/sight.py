@@ -23,7 +23,7 @@ __all__ = ['APART', 'REACH', 'INSIDE', 'EYE', 'RANGE', 'FAINT', 'OPENINGS', 'LAB
 
 # %% ../../nbs/20_sight.ipynb #c004
 def merge(spans: list[tuple[float, float]], gaps: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    "The union of `spans` without `gaps`, as disjoint ascending pieces."
+    "The union of `spans` (low, high) without `gaps`, as disjoint ascending pieces."
     joined = []
     for low, high in sorted(spans):
         if joined and low <= joined[-1][1]: joined[-1] = joined[-1][0], max(high, joined[-1][1])
@@ -68,7 +68,7 @@ APART, REACH = 1.3, 3.1   # metres: least distance of viewpoints on free floor, 
 INSIDE = 0.35             # metres from a door to the viewpoint behind it
 
 def inward(door: Door, rooms: Sequence[Room], room: int, by: float) -> np.ndarray:
-    "(2,) the place `by` metres from a door straight into `room`."
+    "(2,) metres, the place `by` metres from a door straight into `room`."
     axis, bounds = wall_axis(door, rooms), rooms[room].bounds
     place = np.array(door.position[:2])
     place[axis] += by if bounds[axis] + bounds[axis + 2] > 2 * door.position[axis] else -by
@@ -82,7 +82,7 @@ def clearance(points: np.ndarray, bounds: Bounds, boxes: np.ndarray) -> np.ndarr
     return np.minimum(wall, np.sqrt(dx * dx + dy * dy).min(1, initial=9))
 
 def spread(bounds: Bounds, boxes: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    "(n, 2) places on the free floor of a room, apart from one another and from those `taken` (m, 2)."
+    "(n, 2) metres, places on the free floor of a room, apart from one another and from those `taken` (m, 2); boxes: (m, 4) x0, y0, x1, y1."
     axes = [np.linspace(low + 0.45, high - 0.45, max(int((high - low - 0.9) / 0.4) + 1, 1)) for low, high in zip(bounds[:2], bounds[2:])]
     points = np.stack(np.meshgrid(*axes, indexing='ij'), -1).reshape(-1, 2)
     clear = clearance(points, bounds, boxes)
@@ -95,7 +95,7 @@ def spread(bounds: Bounds, boxes: np.ndarray, taken: np.ndarray) -> np.ndarray:
     return np.array(found).reshape(-1, 2)
 
 def along_hallway(bounds: Bounds, doors: np.ndarray) -> np.ndarray:
-    "(n, 2) places on the axis of a hallway: before its `doors` (m, 2), those close together sharing one, and between them."
+    "(n, 2) metres, places on the axis of a hallway: before its `doors` (m, 2), those close together sharing one, and between them."
     axis = int(bounds[3] - bounds[1] > bounds[2] - bounds[0])
     low, high, groups = bounds[axis], bounds[axis + 2], []
     for t in sorted(np.clip(doors[:, axis], low + 0.5, high - 0.5).tolist()):
@@ -132,7 +132,7 @@ def moves_within(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 # %% ../../nbs/20_sight.ipynb #c014
 def furniture_boxes(things: Sequence[Thing], room: int) -> np.ndarray:
-    "(m, 4) x0, y0, x1, y1 of what stands on the floor of `room`."
+    "(m, 4) x0, y0, x1, y1 in metres of what stands on the floor of `room`."
     floor = [t for t in things if t.room == room and CATALOGUE[t.category].how in ('wall', 'middle', 'round')]
     return np.array([(t.position[0] - t.extent[0] / 2, t.position[1] - t.extent[1] / 2, t.position[0] + t.extent[0] / 2, t.position[1] + t.extent[1] / 2)
                      for t in floor]).reshape(-1, 4)
@@ -165,7 +165,7 @@ def places_in(plan: Plan, room: int, boxes: np.ndarray, behind: Sequence[np.ndar
 
 # %% ../../nbs/20_sight.ipynb #c015
 def stand(plan: Plan, things: Sequence[Thing]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Viewpoints and moves of a furnished plan: position (viewpoint, 3), room (viewpoint,), pairs (edge, 2) in both directions, ascending."
+    "Viewpoints and moves of a furnished plan: position (viewpoint, 3) metres, room (viewpoint,), pairs (edge, 2) in both directions, ascending."
     behind = behind_doors(plan)
     boxes = [furniture_boxes(things, k) for k in range(len(plan.rooms))]
     groups = [places_in(plan, k, boxes[k], behind) for k in range(len(plan.rooms))]

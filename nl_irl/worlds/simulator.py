@@ -53,7 +53,7 @@ PICTURES = ('rgb', 'depth', 'semantic')
 
 @dataclass(frozen=True)
 class Lens:
-    "Cameras: square pictures of `size` pixels that show `field` degrees, at `eye` metres over the floor."
+    "Cameras: square pictures of `size` pixels that show `field` degrees (30 to 120, else a `ValueError`), at `eye` metres over the floor, each over 0."
     size: int = 224
     field: float = 60.
     eye: float = 1.5
@@ -366,9 +366,14 @@ class Loaded:
 
 # %% ../../nbs/32_simulator.ipynb #z004
 class Simulator(Loaded):
-    """`Loaded`, and what can be asked of it: shapes and units are those of the functions of these names above.
+    """`Loaded`, and what can be asked of it. Positions are in habitat's axes (`to_habitat`), metres, on the ground; headings are radians.
 
-    Positions are in habitat's axes (`to_habitat`), on the ground.
+    floor: (triangle, 3, 3), the island to walk on.  snap: (place, 3) the nearest places on it, NaN where there is none.  clearance: (place,) metres
+    to the next obstacle.  straight: (pair,) bool, whether one can walk straight from `a` to `b`, (pair, 3) each.  distances: (pair,) metres of the way.
+    way: (corner, 3) the shortest from `a` to `b`, (3,) each, and its metres; inf where there is none.
+    look, panorama: by name of PICTURES (ROWS or VIEWS, size, size, ...), rgb uint8, depth float32 metres, semantic uint32.
+    act: pose (4,), collided, rgb and depth after an action.  follow: (time + 1, 4) x, y, z and heading, (time,) actions 0 forward, 1 left, 2 right,
+    and (time,) whether each collided.  save_navmesh: a `ValueError` where it cannot be written.
     """
     @property
     def island(self) -> int:

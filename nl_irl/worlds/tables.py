@@ -76,6 +76,7 @@ class World(Rows):
     labels: names of what can be seen; labels[0] is '' and stands for nothing.
     view_label, view_weight: (viewpoint, 36, top) int16 and float16, the labels seen best in each view and how large they look (0 to 1).
     far_label, far_weight: the same for objects that are known only from other viewpoints; None where a world has no such knowledge.
+    A `ValueError` where tables do not fit one another, viewpoints are not ordered by scan, or labels[0] is not ''.
     """
     name: str
     scans: tuple[str, ...]
@@ -179,7 +180,7 @@ def next_move(world: World, here: np.ndarray, goal: np.ndarray) -> np.ndarray:
     return np.where(here == goal, -1, cost.argmin(1))
 
 def shortest_path(world: World, start: int, goal: int) -> list[int]:
-    "Rows of a shortest path, both ends included; the lowest neighbour slot wins ties."
+    "Rows of a shortest path, both ends included; the lowest neighbour slot wins ties. A `ValueError` where none leads."
     require(bool(np.isfinite(distance_between(world, start, goal))), f'no path from {world.ids[start]} to {world.ids[goal]}')
     path = [int(start)]
     while path[-1] != goal:
@@ -202,7 +203,7 @@ def headings_along(world: World, path: np.ndarray, heading: float) -> np.ndarray
     return np.concatenate([[heading], world.edge[path[:-1], slot, 0]])
 
 def view_index(heading: np.ndarray, elevation: np.ndarray | float = 0.0) -> np.ndarray:
-    "The view (0 to 35) of a panorama that is nearest to `heading` and `elevation` (radians)."
+    "The view (0 to 35), (...) int, of a panorama that is nearest to `heading` (...) and `elevation` (...), radians."
     row = np.clip(np.rint(np.asarray(elevation) / (np.pi / 6)) + 1, 0, ROWS - 1)
     return (row * HEADINGS + np.rint(np.asarray(heading) / (np.pi / 6)) % HEADINGS).astype(np.int64)
 
