@@ -93,7 +93,10 @@ def mixture(kinds: Mapping[int, tuple[Batch, float]]) -> tuple[Batch, Tensor, Te
     return stack(*(b for b, _ in there.values())), size(lambda k, n, w: k), size(lambda k, n, w: w / n)
 
 def accuracies(logit: Tensor, walks: Walks, kind: Tensor) -> dict[str, float]:
-    "By kind, the share of steps that the discriminator judges correctly; and `accuracy`, the mean over positive and negative kinds."
+    """By kind, the share of steps that the discriminator judges correctly; and `accuracy`, the mean over positive and negative kinds.
+
+    logit: (batch, time).  kind: (batch,) indices of KINDS.
+    """
     right = ((logit > 0) == (kind < POSITIVE)[:, None]) & walks.active
     steps = torch.stack([right.sum(1), walks.active.sum(1)])                                              # (2, batch): judged rightly, and all
     of = {k: judged / there for k, (judged, there) in enumerate(steps.new_zeros(2, len(KINDS)).index_add(1, kind, steps).T.tolist()) if there}

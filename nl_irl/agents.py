@@ -28,11 +28,11 @@ def without_pauses(steps: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 # %% ../nbs/42_agents.ipynb #c005
 def stop_at_once(world: World, episodes: Sequence[Episode]) -> list[np.ndarray]:
-    "Paths of an agent that stays where it starts."
+    "Paths, (time,) viewpoint rows each, of an agent that stays where it starts."
     return list(starts(world, episodes)[0][:, None])
 
 def random_walk(world: World, episodes: Sequence[Episode], *, moves: int = 5, rng: np.random.Generator) -> list[np.ndarray]:
-    "Paths of an agent that takes any open move, `moves` times."
+    "Paths, (time,) viewpoint rows each, of an agent that takes any open move, `moves` times."
     steps = [starts(world, episodes)[0]]
     for _ in range(moves):
         there = world.neighbor[steps[-1]]
@@ -42,7 +42,7 @@ def random_walk(world: World, episodes: Sequence[Episode], *, moves: int = 5, rn
 
 # %% ../nbs/42_agents.ipynb #c007
 def random_heading(world: World, episodes: Sequence[Episode], *, moves: int = 5, rng: np.random.Generator) -> list[np.ndarray]:
-    """Paths of the random agent of Anderson et al. (2018, Vision-and-language navigation), of `moves` moves.
+    """Paths, (time,) viewpoint rows each, of the random agent of Anderson et al. (2018, Vision-and-language navigation), of `moves` moves.
 
     It turns to a random heading and goes straight on, and turns right where nothing is ahead.
     """
@@ -64,7 +64,7 @@ def random_heading(world: World, episodes: Sequence[Episode], *, moves: int = 5,
 
 # %% ../nbs/42_agents.ipynb #c009
 def shortest_paths(world: World, episodes: Sequence[Episode]) -> list[np.ndarray]:
-    "Paths of an agent that knows the goal and the graph; a `ValueError` where an answer is withheld."
+    "Paths, (time,) viewpoint rows each, of an agent that knows goal and graph; a `ValueError` where an answer is withheld."
     here, goal = starts(world, episodes)[0], world.rows(e.goal for e in episodes)
     steps = [here]
     while (here != goal).any():

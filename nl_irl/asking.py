@@ -42,7 +42,7 @@ class Worth:
 
     @property
     def route(self) -> np.ndarray:
-        "Viewpoint rows of the route with the highest reward."
+        "(time,) viewpoint rows of the route with the highest reward."
         node = self.routes.viewpoint.tolist().index(self.first + int(np.nanargmax(self.reward)))
         return np.array(self.routes.path(node))
 
@@ -87,13 +87,13 @@ def rewards_along(found: Learned, path: np.ndarray, heading: float, text: str, *
 
 # %% ../nbs/66_asking.ipynb #n011
 def told_of(found: Learned, path: np.ndarray, heading: float, **how: Any) -> str:
-    "The sentence of the goal generator of `found` for the viewpoint rows `path`, walked from `heading` (radians); how: as `relabel` takes it."
+    "The sentence of the goal generator of `found` for the viewpoint rows `path` (time,), walked from `heading` (radians); how: as `relabel` takes it."
     batch = batch_of_walks(found.bench.world, torch.zeros(1, 1, dtype=torch.int64), path[None], np.array([len(path)]), np.array([heading], np.float32))
     return found.vocabulary.decode(relabel(found.network('generator'), found.env, batch, **how)[0].tokens.numpy())[0]
 
 # %% ../nbs/66_asking.ipynb #c000
 def agreed_route(found: Learned, worth: Worth, text: str) -> np.ndarray:
-    "Viewpoint rows of the best route by reward and speaker together: the likelihood of `text` is added for the routes with the highest reward (`rescored`)."
+    "(time,) viewpoint rows of the best route by reward and speaker together: of the routes with the highest reward, with log p of `text` added (`rescored`)."
     known = lambda tokens, routes: torch.as_tensor(worth.reward[routes.viewpoint - worth.first], device=found.env.device)
     both = rescored(known, by_speaker(found.network('generator'), found.env), weight=found.setting('planning', 'speaker'))
     return np.array(worth.routes.path(int(both(heard(found, text), worth.routes).argmax())))

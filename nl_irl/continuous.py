@@ -126,4 +126,6 @@ class ContinuousEnv(gymnasium.Env):
         stopped = action == 0
         return observation, float(stopped and info['distance'] < SUCCESS), bool(stopped), not stopped and self.steps >= self.most, info
 
-    def render(self) -> np.ndarray: return self.picture
+    def render(self) -> np.ndarray:
+        "(size, size, 3) uint8, what lies ahead."
+        return self.picture

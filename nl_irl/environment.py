@@ -138,7 +138,7 @@ def relative(bearing: Tensor, heading: Tensor) -> Tensor:
     return torch.stack([s * cosine - c * sine, c * cosine + s * sine], -1)           # sin(a - b), cos(a - b)
 
 def moves(env: Environment, state: State) -> tuple[Tensor, Tensor, Tensor]:
-    "The candidate, direction and open fields of an `Observation`: its geometry."
+    "(..., degree, 5), (..., degree) and (..., 1 + degree): the candidate, direction and open fields of an `Observation`, its geometry."
     edge = rows(env.edge, state.viewpoint)
     seen = torch.cat([relative(edge[..., :2], state.heading[..., None]), edge[..., 2:]], -1)
     return seen, rows(env.direction, state.viewpoint), rows(env.open, state.viewpoint)

@@ -114,7 +114,7 @@ def parts_of(batch: Batch, level: Tensor | Level, size: int) -> list[tuple[Batch
     return [(Batch(batch.tokens[p], *(x[p, :int(order[p].max())] for x in batch[1:])), level[p]) for p in parts]
 
 def together(parts: Sequence[Tensor]) -> Tensor:
-    "Token rows of several widths as one table, padded."
+    "Token rows, (batch, word) each, of several widths as one table, padded."
     width = max(x.shape[1] for x in parts)
     return torch.cat([F.pad(x, (0, width - x.shape[1]), value=PAD) for x in parts])
 
@@ -139,7 +139,7 @@ def likeliest_of(goals: GoalGenerator, scene: Scene, found: Sequence[Tensor], ma
 # %% ../nbs/46_relabel.ipynb #c010
 def tries_at(goals: GoalGenerator, env: Environment, batch: Batch, level: Tensor | Level, how: Manner, generator: torch.Generator | None,
              size: int) -> Iterator[tuple[Scene, Tensor, list[tuple[Tensor, Tensor]]]]:
-    """For each part of `batch`, of at most `size` trajectories: what is seen, the marks of its levels, and `how.tries` times sentences and their nats.
+    """For each part of `batch`, of at most `size` trajectories: what is seen, the marks (batch,) of its levels, and `how.tries` times sentences and their nats.
 
     All tries are decoded side by side.
     """
@@ -208,7 +208,10 @@ def rephrase(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Ten
 # %% ../nbs/46_relabel.ipynb #c020
 def sample_goals(goals: GoalGenerator, env: Environment, batch: Batch, count: int, *, level: Tensor | Level = 'goal', generator: torch.Generator,
                  how: Manner = Manner('sampled', latent='sample', top_p=.9, temperature=.7)) -> tuple[Batch, Tensor]:
-    "`count` sentences for each trajectory of `batch`, one after the other, each with its trajectory, and their log p in nats as in `relabel`."
+    """`count` sentences for each trajectory of `batch`, one after the other, each with its trajectory, and their log p in nats as in `relabel`.
+
+    generator: draws z and words.  level, how: as in `relabel`.
+    """
     level = level if isinstance(level, str) else level.repeat_interleave(count)
     return relabel(goals, env, Batch(*(x.repeat_interleave(count, 0) for x in batch)), level=level, how=how, generator=generator)
 
@@ -218,6 +221,7 @@ def interpolate(goals: GoalGenerator, env: Environment, batch: Batch, other: Ten
     """`steps` tables of sentences (batch, word), as z goes from the posterior's mean under those of `batch` to that under `other` (batch, word).
 
     As Bowman et al. (2016) do between two sentences, here under one trajectory.
+    other: of the same trajectories, under other sentences.  level, how: as in `relabel`.
     """
     goals.eval()
     scene, mark = goals.look(env, batch), torch.full((len(batch.tokens),), goals.config.words + LEVELS.index(level), device=env.device)

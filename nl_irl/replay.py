@@ -82,7 +82,7 @@ class Replay:
         return torch.as_tensor(rng.choice(self.size, count, p=share / share.sum()) if share.sum() > 0 else np.zeros(0, np.int64))
 
     def take(self, rows: Tensor) -> tuple[Batch, Provenance]:
-        "The walks in `rows`, trimmed to the longest of them."
+        "The walks in `rows` (walk,), trimmed to the longest of them."
         return trimmed(Batch(*(x[rows] for x in self.batch))), Provenance(*(x[rows] for x in self.of))
 
     def state_dict(self) -> dict[str, Any]:

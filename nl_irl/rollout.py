@@ -53,7 +53,7 @@ class Rollout(NamedTuple):
 
     @property
     def paths(self) -> list[np.ndarray]:
-        "For each episode the viewpoint rows that it visited, the start included."
+        "For each episode the viewpoint rows (moves + 1,) that it visited, the start included."
         moved = (self.active & (self.action != STOP)).sum(1).tolist()
         return [row[:n + 1] for row, n in zip(self.viewpoint.numpy(), moved)]
 

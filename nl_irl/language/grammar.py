@@ -182,10 +182,7 @@ class Grammar:
         return [(line, b) for r, b in found for line in r.lines], [(line, b) for r, b in found for line in r.held]
 
     def say(self, symbol: str, term: Term, *, rng: np.random.Generator, held: float = 0.0, inner: float = 0.0) -> list[str]:
-        """Words for `term`. Held-out lines are taken with probability `held`, inside slots `inner`, wherever there are any; else those of training.
-
-        A `ValueError` for a term that it has no words for.
-        """
+        "Words for `term`: held-out lines with probability `held`, inside slots `inner`, where there are any, else trained ones; a `ValueError` without any."
         common, kept = self.ways(symbol, term)
         require(bool(common), f'the grammar has no words for {symbol} {term}')
         if kept and held and rng.random() < held: common = kept

@@ -65,7 +65,7 @@ def is_part(label: Tensor, weight: Tensor, name: Tensor, mine: Tensor, common: T
 # %% ../../nbs/45_generator.ipynb #c005
 @torch.no_grad()
 def things_at(env: Environment, place: slice, count: int, common: Tensor) -> list[Tensor]:
-    "The first four fields of `Things` for some viewpoints."
+    "The first four fields of `Things` for some viewpoints; common: (label,) how many viewpoints show it, as in `is_part`."
     label, weight, name = env.label[place].long(), env.weight[place].float(), env.place_label[place].long()
     dense = weight.new_zeros(len(label), HEADINGS, len(common)).scatter_reduce_(2, label, weight, 'amax')
     dense[..., 0] = 0

@@ -55,7 +55,7 @@ def shown_walk(world: World, name: str, color: str, path: np.ndarray, heading: S
                 traces={k: rounded(v) for k, v in (traces or {}).items()})
 
 def steps_of(world: World, path: np.ndarray, heading: float) -> tuple[np.ndarray, np.ndarray]:
-    "Headings along `path`, walked from `heading`, and the actions, STOP at the end."
+    "Headings (time + 1,), radians, along `path` (time + 1,), walked from `heading`, and actions (time + 1,), STOP at the end."
     return headings_along(world, path, heading), demonstrate(world, path)
 
 def shown_words(text: str, known: Any = None) -> list[list[Any]]:
@@ -122,7 +122,7 @@ def of_submission(file: Path | str, bench: Benchmark) -> Source:
     except ValueError as error: raise ValueError(f'{file}: {error}') from None
 
 def of_trajectories(trajectories: Sequence[Trajectory], bench: Benchmark) -> Source:
-    "Trajectories with their sentences, each with its whole instruction; one without sentences has none."
+    "Trajectories with their sentences, each with its whole instruction; one without sentences has none. A `ValueError` without any, and for poses."
     require(len(trajectories) > 0, 'a list without trajectories: nothing to play')
     require(all(t.poses is None for t in trajectories), 'trajectories of poses have no viewpoints to step through')
     said = lambda t: '; '.join(i.text for i in t.instructions if i.span is None) or '; '.join(i.text for i in t.instructions)
@@ -178,7 +178,7 @@ class Notes:
     def __post_init__(self): self.read()
 
     def read(self) -> None:
-        "Take what is in the file, where others may have written since."
+        "Take what is in the file, where others may have written since; a `ValueError` if it holds no notes."
         if self.file and self.file.exists():
             self.said = read_json(self.file)
             require(isinstance(self.said, dict) and all(isinstance(v, dict) for v in self.said.values()), f'{self.file}: no notes; restore it, or move it away')
@@ -197,6 +197,7 @@ class Playback:
     """Walks of one or more agents through the episodes of one world, one episode at a time.
 
     what: of `sources`.  table: a row a walk, of all of them.  planned: whether the routes that a run chooses on the known map are shown too.
+    data, world, errors: as in `sources`; a `ValueError` for a table without walks.
     """
     def __init__(self, what: Any, *, data: Path | str | None = None, world: Benchmark | None = None, planned: bool = True):
         self.sources = sources(what, data=data, world=world)
@@ -288,7 +289,7 @@ def planned(playback: Playback, source: Source, name: str, path: np.ndarray, col
                       traces=curves(world, source, task, episode.goal if episode and episode.path else '', path, worth))
 
 def shown(playback: Playback, key: Key) -> dict[str, Any]:
-    "The episode `key` as the stage draws it: title, words, start, demonstration, walks."
+    "The episode `key` as the stage draws it: title, words, start, demonstration, walks. A `ValueError` if it was not walked."
     require(key in playback.rows, f'no episode {"/".join(key)} was walked')
     task, episode, world = playback.task(key), playback.episodes.get(key), playback.bench.world
     has = lambda source: source.learned and 'reward' in source.learned.networks

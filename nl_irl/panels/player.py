@@ -135,7 +135,7 @@ KINDS = {'png': 'this step as a picture', 'gif': 'all steps as an animation', 'm
          'html': 'this episode as a page that plays offline'}
 
 def save_episode(playback: Playback, episode: dict[str, Any], path: Path, *, step: int = 0) -> Path:
-    "Write `episode` (of `shown`) to `path`: a .png of one `step`, a .gif or .mp4 of all, or an .html page that plays offline."
+    "Write `episode` (of `shown`) to `path`: a .png of one `step`, a .gif or .mp4 of all, or an .html page that plays offline. Errors: `save_animation`."
     world, scene, house = playback.bench.world, playback.scene(episode['scan']), playback.bench.houses.get(episode['scan'])
     steps = range(max(max(len(w['path']), len(w['action'])) for w in episode['walks']))
     if path.suffix == '.html': return save_page(path, {episode['scan']: scene}, [episode])

@@ -52,7 +52,7 @@ def latents(found: Learned, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def spoken(found: Learned, batch: Batch) -> tuple[Batch, Tensor, Tensor]:
-    "`batch` with its likeliest sentences, their log p (batch,) in nats, and their `latents` (batch, latent); each trajectory is looked at once."
+    "`batch` with its likeliest sentences, (batch,) their log p in nats, and their `latents` (batch, latent); each trajectory is looked at once."
     goals, order, parts = found.network('generator'), batch.target.ge(0).sum(1).argsort(), []                # alike in length: little padding
     for scene, mark, [(tokens, nats)] in tries_at(goals, found.env, some(batch, order), 'route', Manner(), None, 256):
         parts.append((tokens.cpu(), nats.cpu(), goals.posterior(scene, torch.cat([mark[:, None], tokens], 1)).mean.cpu()))
@@ -61,7 +61,7 @@ def spoken(found: Learned, batch: Batch) -> tuple[Batch, Tensor, Tensor]:
     return batch._replace(tokens=together(tokens)[back]), nats, z
 
 def principal_plane(z: np.ndarray) -> np.ndarray:
-    "(n, 2) the first two principal components of `z` (n, latent)."
+    "(n, 2) the first two principal components of `z` (n, latent), float."
     centred = z - z.mean(0)
     found = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
     return np.pad(found, ((0, 0), (0, 2 - found.shape[1])))
@@ -76,7 +76,7 @@ class Said(NamedTuple):
 
 def sentences_for(found: Learned, task: Task, path: np.ndarray, *, likeliest: tuple[str, float] | None = None, count: int = 5,
                   seed: int = 0) -> list[Said]:
-    "The generator's sentences for viewpoint rows `path`: its likeliest (with its nats, if they are known), and `count` draws from the latent."
+    "The generator's sentences for viewpoint rows `path` (time,): its likeliest (with its nats, if they are known), and `count` draws from the latent."
     batch, chance = batch_along(found, [path], [task]), torch.Generator(found.env.device).manual_seed(seed)
     told = lambda batch, nats: list(zip(found.vocabulary.decode(batch.tokens.numpy()), nats.tolist()))
     many, how = Batch(*(x.repeat_interleave(count, 0) for x in batch)), Manner('sampled', latent='sample', top_p=.9, temperature=.7)
@@ -109,7 +109,7 @@ class Judgements:
         self.read()
 
     def read(self) -> None:
-        "Take what is in the file, where others may have written since."
+        "Take what is in the file, where others may have written since; a `ValueError` if it holds no judgements."
         self.said: list[dict[str, Any]] = read_json(self.file) if self.file.exists() else []
         require(isinstance(self.said, list) and all(map(is_judgement, self.said)), f'{self.file}: no judgements; restore it, or move it away')
 

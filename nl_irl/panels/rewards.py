@@ -37,7 +37,10 @@ __all__ = ['HEATS', 'heat_of', 'Pair', 'other_of', 'pairs_of', 'rewards_through'
 HEATS = ('reward', 'value', 'none')
 
 def heat_of(worth: Worth | None, kind: str) -> dict[str, Any]:
-    "The heat that the stage draws: 'reward' of stopping at each place, or 'value' of places and moves; {} for 'none', or without a reward."
+    """The heat that the stage draws: 'reward' of stopping at each place, or 'value' of places and moves; {} for 'none', or without a reward.
+
+    kind: one of HEATS; a `ValueError` for another.
+    """
     require(kind in HEATS, f'a heat is one of {HEATS}, got {kind!r}')
     if worth is None or kind == 'none': return {}
     values = worth.reward if kind == 'reward' else worth.value
@@ -82,7 +85,7 @@ def reward_at(found: Learned, name: str) -> nn.Module:
 
 # %% ../../nbs/94_rewards.ipynb #n010
 def roc(right: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Shares of `wrong` (m,) and of `right` (n,) that lie over each threshold, from (0, 0) to (1, 1)."
+    "ROC curve: shares of `wrong` (m,) and of `right` (n,) that lie over each threshold, from (0, 0) to (1, 1)."
     cuts = np.concatenate([[np.inf], np.sort(np.concatenate([right, wrong]))[::-1]])
     over = lambda x: 1 - np.searchsorted(np.sort(x), cuts, side='left') / max(len(x), 1)
     return over(wrong), over(right)
@@ -109,7 +112,7 @@ def table_of(pairs: list[tuple[Pair, str, float]]) -> str:
 
 # %% ../../nbs/94_rewards.ipynb #n017
 class Picker(widgets.VBox):
-    "A split of `found` that has answers, and an episode of it."
+    "A split of `found` that has answers, and an episode of it; a `ValueError` for a split without."
     def __init__(self, found: Learned, split: str = '', episode: str = ''):
         self.found = found
         splits = found.splits

@@ -32,6 +32,7 @@ class Conversation:
 
     found: what a run learned.  scan, start (a viewpoint row), heading (radians), text: what is asked; where they are not given, of an episode.
     there: a viewpoint row to compare with, or None.
+    A `ValueError` if nothing that acts was learned: neither policy nor reward.
     """
     def __init__(self, found: Learned, *, scan: str = '', start: str = '', heading: float | None = None, text: str = ''):
         self.found, self.world = found, found.bench.world
@@ -65,7 +66,7 @@ class Conversation:
 
     @property
     def yours(self) -> np.ndarray:
-        "Viewpoint rows of the shortest way from the start to `there`."
+        "(time,) viewpoint rows of the shortest way from the start to `there`."
         return np.array(shortest_path(self.world, self.start, self.there))
 
 # %% ../../nbs/95_talk.ipynb #n006

@@ -149,7 +149,10 @@ def find_ffmpeg() -> str:
     return get_ffmpeg_exe()
 
 def save_animation(path: Path | str, frames: Sequence[np.ndarray], *, seconds: float = .8) -> Path:
-    "Write `frames`, each (height, width, 3) uint8, to `path`, a .gif or an .mp4, `seconds` a frame, the last one longer."
+    """Write `frames`, each (height, width, 3) uint8, to `path`, a .gif or an .mp4, `seconds` a frame, the last one longer.
+
+    A `ValueError` for another ending, without frames, or where ffmpeg is missing or fails.
+    """
     path = Path(path)
     require(path.suffix in ('.gif', '.mp4'), f'{path}: an animation is a .gif or an .mp4')
     require(len(frames) > 0, f'{path}: an animation needs frames')
@@ -162,7 +165,7 @@ def save_animation(path: Path | str, frames: Sequence[np.ndarray], *, seconds: f
     return path
 
 def write_mp4(path: Path, frames: Sequence[np.ndarray], seconds: float) -> None:
-    "Write `frames` as H.264 that every browser plays."
+    "Write `frames`, (height, width, 3) uint8 each, as H.264 that every browser plays; a `ValueError` says why ffmpeg failed."
     import subprocess
     height, width, _ = frames[0].shape
     command = [find_ffmpeg(), '-y', '-loglevel', 'error', '-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', f'{width}x{height}', '-r', f'{1 / seconds}', '-i', '-',

@@ -76,7 +76,10 @@ def draw_things(house: House, floor: int, ax: Axes, least: float) -> None:
 
 # %% ../../nbs/70_maps.ipynb #c005
 def draw_house(house: House, axes: Axes | Sequence[Axes], *, moves: bool = True, least: float = 0.4) -> Axes | Sequence[Axes]:
-    "Draw `house` on one axis for each storey; `moves` shows viewpoints and moves, `least` is the area in square metres from which a thing is named."
+    """Draw `house` on one axis for each storey; `moves` shows viewpoints and moves, `least` is the area in square metres from which a thing is named.
+
+    A `ValueError` for fewer axes than storeys.
+    """
     each = list(np.ravel(axes))
     floors = max(r.floor for r in house.rooms) + 1
     require(len(each) >= floors, f'house {house.name} has {floors} floors: give as many axes, got {len(each)}')

@@ -112,7 +112,7 @@ def error_lines(ax: Axes, lines: Mapping[str, tuple[Sequence[float], pd.DataFram
     return tidy(ax)
 
 def difference_bars(ax: Axes, found: Mapping[str, Mapping[str, float]]) -> Axes:
-    "For each label a bar of a `paired` difference, in points, with its interval; the axis."
+    "For each label a bar of a `paired` difference, in percentage points, with its interval; the axis."
     each, y = list(found.values()), range(len(found))
     middle = np.array([100 * f['difference'] for f in each])
     spread = np.abs(np.array([[100 * f['difference_low'], 100 * f['difference_high']] for f in each]).T - middle)

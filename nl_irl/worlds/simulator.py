@@ -369,8 +369,9 @@ class Simulator(Loaded):
     """`Loaded`, and what can be asked of it. Positions are in habitat's axes (`to_habitat`), metres, on the ground; headings are radians.
 
     floor: (triangle, 3, 3), the island to walk on.  snap: (place, 3) the nearest places on it, NaN where there is none.  clearance: (place,) metres
-    to the next obstacle.  straight: (pair,) bool, whether one can walk straight from `a` to `b`, (pair, 3) each.  distances: (pair,) metres of the way.
-    way: (corner, 3) the shortest from `a` to `b`, (3,) each, and its metres; inf where there is none.
+    to the next obstacle, `most` at most.  straight: (pair,) bool, whether one can walk straight from `a` to within `near` metres of `b`, (pair, 3) each.
+    distances: (pair,) metres of the shortest way.
+    way: (corner, 3) that way from `a` to `b`, (3,) each, and its metres, inf where there is none.
     look, panorama: by name of PICTURES (ROWS or VIEWS, size, size, ...), rgb uint8, depth float32 metres, semantic uint32.
     act: pose (4,), collided, rgb and depth after an action.  follow: (time + 1, 4) x, y, z and heading, (time,) actions 0 forward, 1 left, 2 right,
     and (time,) whether each collided.  save_navmesh: a `ValueError` where it cannot be written.
