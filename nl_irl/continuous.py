@@ -86,7 +86,7 @@ def film(sim: Simulator, made: Drive, *, every: int = 1) -> list[np.ndarray]:
 class ContinuousEnv(gymnasium.Env):
     """One agent in the scene of `sim`, on `episodes` in turn.
 
-    Actions: `ACTIONS`.  Observations: `rgb` (size, size, 3) uint8, `depth` (size, size) float32 metres, `instruction` text.
+    Actions: `ACTIONS`.  Observations: `rgb` (size, size, 3) uint8 (which `render` gives), `depth` (size, size) float32 metres, `instruction` text.
     Reward 1 for stopping within 3 m of the goal, over the navmesh; an episode is truncated after `most` actions. info: position, heading, collided, distance.
     A `ValueError` without episodes, or for one that withholds its answer.
     """
@@ -126,6 +126,4 @@ class ContinuousEnv(gymnasium.Env):
         stopped = action == 0
         return observation, float(stopped and info['distance'] < SUCCESS), bool(stopped), not stopped and self.steps >= self.most, info
 
-    def render(self) -> np.ndarray:
-        "(size, size, 3) uint8, what lies ahead."
-        return self.picture
+    def render(self) -> np.ndarray: return self.picture
