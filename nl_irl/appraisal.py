@@ -33,10 +33,10 @@ def auc(right: np.ndarray, wrong: np.ndarray) -> float:
     if not len(right) or not len(wrong): return float('nan')
     return float(mannwhitneyu(right, wrong).statistic / (len(right) * len(wrong)))
 
-def reliability(logit: np.ndarray, truth: np.ndarray, bins: int = 10) -> pd.DataFrame:
-    "Of probabilities sigmoid(`logit`) (n,) for `truth` (n,) bool, by bins of equal width that hold any: said (their mean), held (the share true), number."
+def reliability(logit: np.ndarray, truth: np.ndarray) -> pd.DataFrame:
+    "Of probabilities sigmoid(`logit`) (n,) for `truth` (n,) bool, by those of ten equal bins that hold any: said (their mean), held (the share true), number."
     p = 1 / (1 + np.exp(-np.clip(logit, -60, 60)))
-    return pd.DataFrame({'said': p, 'held': np.asarray(truth, float), 'bin': np.minimum((p * bins).astype(int), bins - 1)}).groupby('bin').agg(
+    return pd.DataFrame({'said': p, 'held': np.asarray(truth, float), 'bin': np.minimum((p * 10).astype(int), 9)}).groupby('bin').agg(
         said=('said', 'mean'), held=('held', 'mean'), number=('held', 'size'))
 
 def calibration(logit: np.ndarray, truth: np.ndarray) -> dict[str, float]:

@@ -37,8 +37,8 @@ def picture_in(episode: Mapping[str, Any], at: int) -> np.ndarray | None:
     uri = episode.get('pictures', {}).get(str(at))
     return uri and np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(',')[2]))))
 
-def draw_view(scene: Mapping[str, Any], at: int, heading: float, ax: Axes, *, most: int = 14, picture: np.ndarray | None = None) -> Axes:
-    """What is seen from viewpoint `at` of `scene` along `heading` (radians): names where they are seen, what lies behind at both ends.
+def draw_view(scene: Mapping[str, Any], at: int, heading: float, ax: Axes, *, picture: np.ndarray | None = None) -> Axes:
+    """What is seen from viewpoint `at` of `scene` along `heading` (radians): the 14 seen best by name, what lies behind at both ends.
 
     picture: (height, width, 3), twelve level views side by side, the first along heading 0, drawn beneath.
     """
@@ -47,7 +47,7 @@ def draw_view(scene: Mapping[str, Any], at: int, heading: float, ax: Axes, *, mo
         ax.imshow(np.roll(picture, picture.shape[1] // 2 - ahead, 1), extent=(-np.pi, np.pi, -1, 1), aspect='auto')
     turned = lambda angle: (angle - heading + np.pi) % (2 * np.pi) - np.pi
     placed: list[tuple[float, float, float]] = []
-    for view, name, weight in scene['views'][at][:most]:
+    for view, name, weight in scene['views'][at][:14]:
         words, size = scene['labels'][name], 5.5 + 2 * np.sqrt(weight)
         half = .016 * size * len(words) / 2 + .12                                                 # radians that the words take
         x, y = np.clip(turned(view % 12 * np.pi / 6), half - np.pi, np.pi - half), view // 12 - 1.

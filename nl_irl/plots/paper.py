@@ -103,11 +103,11 @@ def publish_words(table: pd.DataFrame, name: str, caption: str, records: Sequenc
 # %% ../../nbs/76_paper.ipynb #n010
 MARKERS, LINES = 'os^DvP', ('-', '--', '-.', ':', (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
-def error_lines(ax: Axes, lines: Mapping[str, tuple[Sequence[float], pd.DataFrame]], metric: str = 'SR') -> Axes:
-    "For each label a line through places x and a `compare` table with one row for each, with its intervals; the axis."
+def error_lines(ax: Axes, lines: Mapping[str, tuple[Sequence[float], pd.DataFrame]]) -> Axes:
+    "For each label a line through places x and the success in a `compare` table with one row for each, with its intervals; the axis."
     for k, (label, (x, table)) in enumerate(lines.items()):
-        spread = [(table[metric] - table[f'{metric}_low']).clip(lower=0), (table[f'{metric}_high'] - table[metric]).clip(lower=0)]
-        ax.errorbar(x, table[metric], yerr=spread, color=COLORS[k % len(COLORS)], marker=MARKERS[k % 6], linestyle=LINES[k % 6], markersize=4.5, capsize=2,
+        spread = [(table.SR - table.SR_low).clip(lower=0), (table.SR_high - table.SR).clip(lower=0)]
+        ax.errorbar(x, table.SR, yerr=spread, color=COLORS[k % len(COLORS)], marker=MARKERS[k % 6], linestyle=LINES[k % 6], markersize=4.5, capsize=2,
                     linewidth=1.5, label=label)
     return tidy(ax)
 
