@@ -60,8 +60,7 @@ def mean_where(x: Tensor, where: Tensor) -> Tensor:
 def bellman(reward: Tensor, value: Tensor, walks: Walks, discount: float) -> tuple[Tensor, Tensor]:
     """Targets (batch, time) from rewards and values (batch, time), and bool (batch, time) whether they are known.
 
-    Soft policy evaluation (Haarnoja et al. 2018, sec. 4.1) at the states that a walk came to; after STOP there is nothing, and of a last state without one
-    the value is not known.
+    Soft policy evaluation (Haarnoja et al. 2018, sec. 4.1) along walks: the state after STOP is worth 0; the last target of a walk cut off is not known.
     """
     stop, later = walks.batch.action == STOP, lambda x: F.pad(x[:, 1:], (0, 1))
     return reward + discount * later(value).masked_fill(stop, 0), walks.active & (stop | later(walks.active))
