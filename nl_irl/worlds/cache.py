@@ -61,6 +61,7 @@ def save_folder(folder: Path | str, write: Callable[[Path], None], **facts: str)
         os.replace(temporary, folder)
     finally: shutil.rmtree(temporary, ignore_errors=True)
 
+# %% ../../nbs/25_cache.ipynb #07db6734
 def save_world(world: World, folder: Path | str, *, beside: Callable[[Path], None] = lambda folder: None, **facts: str) -> None:
     "Write `world` into `folder` (`save_folder`); beside: writes what else belongs into the folder, which must not be named .npy."
     tables = {name: getattr(world, name) for name in World.__dataclass_fields__}
@@ -129,6 +130,7 @@ def house_of(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> House:
 
 GEOMETRY = ('position', 'room', 'pairs', 'sees')
 
+# %% ../../nbs/25_cache.ipynb #abbe9708
 def save_houses(data: HouseData, folder: Path | str) -> None:
     "Write all of `data` into `folder` (`save_world`)."
     def told(split: str) -> list[list[Any]]:
@@ -173,6 +175,7 @@ def cached_part(name: str, preset: str, seed: int, part: slice, read: Callable[[
     "What `read` makes of the folder `name` of the cache, which holds a `part` of `houses(preset)` (`cached`)."
     return cached(name, lambda: houses(preset, seed=seed, part=part), save_houses, read)
 
+# %% ../../nbs/25_cache.ipynb #d2692ba1
 def keep_parts(preset: str, seed: int, parts: Mapping[str, slice]) -> None:
     "Generate those of `parts` (name in the cache -> houses) that are not there, in as many processes as there are cores."
     missing = {name: part for name, part in parts.items() if not (cache_folder()/name).is_dir()}
@@ -215,6 +218,7 @@ def listed_files(folder: Path) -> tuple[Path, ...]:
     except (ValueError, KeyError, TypeError): return ()
     return tuple(folder/name for name in names if isinstance(name, str) and Path(name).name == name and (folder/name).is_file())
 
+# %% ../../nbs/25_cache.ipynb #81e5b26d
 def cached_folders() -> list[CachedFolder]:
     "What this project keeps in the cache, by name."
     found = []
