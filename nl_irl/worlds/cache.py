@@ -39,14 +39,18 @@ __all__ = ['Kept', 'GEOMETRY', 'SHARD', 'HEX', 'OURS', 'LEFT', 'locked', 'save_f
 
 # %% ../../nbs/25_cache.ipynb #n001
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    "Until the block ends, no other process makes `folder`; what a killed process left of it is removed."
+def locked(folder: Path) -> Iterator[Path]:
+    "Until the block ends, no other process makes `folder`: the path of the lock. What a killed process left of the folder is removed."
+    lock, held = folder.with_name(f'.{folder.name}.lock'), False
     with ExitStack() as stack:
         with suppress(OSError):                                         # where nothing can be written there is nobody to wait for
             folder.parent.mkdir(parents=True, exist_ok=True)
-            fcntl.flock(stack.enter_context(open(folder.with_name(f'.{folder.name}.lock'), 'w')), fcntl.LOCK_EX)
+            while not held:                                             # a lock that was removed meanwhile (`remove_cached`) is nobody's
+                file = stack.enter_context(open(lock, 'w'))
+                fcntl.flock(file, fcntl.LOCK_EX)
+                held = lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat())
             for left in folder.parent.glob(f'.{folder.name}.*.tmp'): shutil.rmtree(left, ignore_errors=True)
-        yield
+        yield lock
 
 def save_folder(folder: Path | str, write: Callable[[Path], None], **facts: str) -> None:
     "What `write` writes, in `folder`, with `facts` about its making in the manifest; other processes see all of it or nothing."
@@ -233,7 +237,7 @@ def cached_folders() -> list[CachedFolder]:
 
 def remove_cached(kept: CachedFolder) -> bool:
     "Remove the files of `kept`, its manifest last, and its folder, once nobody makes it; False if the folder stays, since it holds something else."
-    with locked(kept.folder.with_name(LEFT.sub(r'\1', kept.folder.name))):
-        for file in kept.files: file.unlink(missing_ok=True)
+    with locked(kept.folder.with_name(LEFT.sub(r'\1', kept.folder.name))) as lock:
+        for file in (*kept.files, lock): file.unlink(missing_ok=True)
         with suppress(OSError): kept.folder.rmdir()
     return not kept.folder.exists()
