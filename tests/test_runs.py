@@ -7,12 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
+from nl_irl.experiment import experiments
+from nl_irl.records import read_records
 from nl_irl.runs import Recording, Run, code_checksum, finish
+from nl_irl.worlds.scenes import sources
 
 WRITER = '''
 import sys, torch
@@ -126,3 +130,19 @@ def test_config_says_what_made_the_run(tmp_path):
 def test_what_json_cannot_hold_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises((ValueError, TypeError)): Recording.create(tmp_path/'run', {'rate': float('nan')})
     assert not (tmp_path/'run'/'config.json').exists()
+
+
+def test_the_order_in_which_a_disk_lists_files_changes_nothing(tmp_path, monkeypatch):
+    for name in 'abc':
+        (tmp_path/'scenes'/name).mkdir(parents=True)
+        (tmp_path/'scenes'/name/f'{name}.glb').touch()
+    records = Path(__file__).parents[1]/'figures'/'data'
+    def found(packed):
+        run = record(tmp_path/packed)
+        return (code_checksum(), [r.file for r in read_records(records)], [s.name for s in sources(tmp_path/'scenes')], sorted(experiments().items()),
+                [p.read_bytes() for p in sorted(run.folder.glob('*.parquet'))], list(json.loads((run.folder/'manifest.json').read_text())['files']))
+    listed = found('one')
+    for name in ('glob', 'rglob', 'iterdir'):
+        plain = getattr(Path, name)
+        monkeypatch.setattr(Path, name, lambda *args, plain=plain: reversed(list(plain(*args))))
+    assert found('two') == listed and len(listed[1]) > 10 and listed[2] == ['a', 'b', 'c']

@@ -22,8 +22,8 @@ from ..runs import PACKAGE
 from ..sweeps import read_sweep
 
 # %% auto #0
-__all__ = ['FIGURES', 'MARKERS', 'LINES', 'sources', 'page', 'publish_figure', 'gathered', 'compared', 'spelled', 'markdown',
-           'publish_table', 'publish_words', 'error_lines', 'difference_bars']
+__all__ = ['TRACE', 'FIGURES', 'MARKERS', 'LINES', 'sources', 'page', 'publish_figure', 'gathered', 'compared', 'spelled',
+           'markdown', 'publish_table', 'publish_words', 'error_lines', 'difference_bars']
 
 # %% ../../nbs/76_paper.ipynb #n004
 def sources(records: Sequence[Record]) -> str:
@@ -35,9 +35,11 @@ def sources(records: Sequence[Record]) -> str:
     rows = [row(r) for r in sorted(records, key=lambda r: r.file.name)]
     return '\n'.join(['| record | commit | device | CPU-minutes | command |', '| --- | --- | --- | --- | --- |', *rows])
 
+TRACE = 'Made by `make paper` from these records of runs; [from a number to its run](../nbs/howto/trace.ipynb) leads further.'
+
 def page(name: str, caption: str, shown: str, records: Sequence[Record]) -> bytes:
     "The page of the table or figure `name`: what is `shown`, its caption, what ran."
-    return f'# {name.replace("_", " ").capitalize()}\n\n{shown}\n\n{caption}\n\n## What ran\n\n{sources(records)}\n'.encode()
+    return f'# {name.replace("_", " ").capitalize()}\n\n{shown}\n\n{caption}\n\n## What ran\n\n{TRACE}\n\n{sources(records)}\n'.encode()
 
 def publish_figure(figure: Figure, name: str, caption: str, records: Sequence[Record], folder: Path | str) -> Path:
     "Write `figure` as PDF and PNG, and its page, into `folder`; the path of the PNG."

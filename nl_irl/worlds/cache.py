@@ -39,14 +39,18 @@ __all__ = ['Kept', 'GEOMETRY', 'SHARD', 'HEX', 'OURS', 'LEFT', 'locked', 'save_f
 
 # %% ../../nbs/25_cache.ipynb #n001
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    "Until the block ends, no other process makes `folder`; what a killed process left of it is removed."
+def locked(folder: Path) -> Iterator[Path]:
+    "Until the block ends, no other process makes `folder`: the path of the lock. What a killed process left of the folder is removed."
+    lock, held = folder.with_name(f'.{folder.name}.lock'), False
     with ExitStack() as stack:
         with suppress(OSError):                                         # where nothing can be written there is nobody to wait for
             folder.parent.mkdir(parents=True, exist_ok=True)
-            fcntl.flock(stack.enter_context(open(folder.with_name(f'.{folder.name}.lock'), 'w')), fcntl.LOCK_EX)
+            while not held:                                             # a lock that was removed meanwhile (`remove_cached`) is nobody's
+                file = stack.enter_context(open(lock, 'w'))
+                fcntl.flock(file, fcntl.LOCK_EX)
+                held = lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat())
             for left in folder.parent.glob(f'.{folder.name}.*.tmp'): shutil.rmtree(left, ignore_errors=True)
-        yield
+        yield lock
 
 def save_folder(folder: Path | str, write: Callable[[Path], None], **facts: str) -> None:
     "What `write` writes, in `folder`, with `facts` about its making in the manifest; other processes see all of it or nothing."
@@ -61,6 +65,7 @@ def save_folder(folder: Path | str, write: Callable[[Path], None], **facts: str)
         os.replace(temporary, folder)
     finally: shutil.rmtree(temporary, ignore_errors=True)
 
+# %% ../../nbs/25_cache.ipynb #07db6734
 def save_world(world: World, folder: Path | str, *, beside: Callable[[Path], None] = lambda folder: None, **facts: str) -> None:
     "Write `world` into `folder` (`save_folder`); beside: writes what else belongs into the folder, which must not be named .npy."
     tables = {name: getattr(world, name) for name in World.__dataclass_fields__}
@@ -129,6 +134,7 @@ def house_of(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> House:
 
 GEOMETRY = ('position', 'room', 'pairs', 'sees')
 
+# %% ../../nbs/25_cache.ipynb #abbe9708
 def save_houses(data: HouseData, folder: Path | str) -> None:
     "Write all of `data` into `folder` (`save_world`)."
     def told(split: str) -> list[list[Any]]:
@@ -173,6 +179,7 @@ def cached_part(name: str, preset: str, seed: int, part: slice, read: Callable[[
     "What `read` makes of the folder `name` of the cache, which holds a `part` of `houses(preset)` (`cached`)."
     return cached(name, lambda: houses(preset, seed=seed, part=part), save_houses, read)
 
+# %% ../../nbs/25_cache.ipynb #d2692ba1
 def keep_parts(preset: str, seed: int, parts: Mapping[str, slice]) -> None:
     "Generate those of `parts` (name in the cache -> houses) that are not there, in as many processes as there are cores."
     missing = {name: part for name, part in parts.items() if not (cache_folder()/name).is_dir()}
@@ -215,6 +222,7 @@ def listed_files(folder: Path) -> tuple[Path, ...]:
     except (ValueError, KeyError, TypeError): return ()
     return tuple(folder/name for name in names if isinstance(name, str) and Path(name).name == name and (folder/name).is_file())
 
+# %% ../../nbs/25_cache.ipynb #81e5b26d
 def cached_folders() -> list[CachedFolder]:
     "What this project keeps in the cache, by name."
     found = []
@@ -229,7 +237,7 @@ def cached_folders() -> list[CachedFolder]:
 
 def remove_cached(kept: CachedFolder) -> bool:
     "Remove the files of `kept`, its manifest last, and its folder, once nobody makes it; False if the folder stays, since it holds something else."
-    with locked(kept.folder.with_name(LEFT.sub(r'\1', kept.folder.name))):
-        for file in kept.files: file.unlink(missing_ok=True)
+    with locked(kept.folder.with_name(LEFT.sub(r'\1', kept.folder.name))) as lock:
+        for file in (*kept.files, lock): file.unlink(missing_ok=True)
         with suppress(OSError): kept.folder.rmdir()
     return not kept.folder.exists()

@@ -32,6 +32,13 @@ def below(number: int) -> list:
     except psutil.NoSuchProcess: return []
 
 
+def called(process, name: str) -> bool:
+    "Whether the command of `process` has `name` in it; one that has ended has none."
+    import psutil
+    try: return name in ' '.join(process.cmdline()[:3])
+    except psutil.Error: return False
+
+
 def used(processes) -> dict[str, float]:
     "Memory (MB, shared pages divided), open files and threads of `processes` together."
     import psutil
@@ -66,14 +73,12 @@ def watch(root: Path, run: Path):
             for key in ('Home', 'Space'): page.keyboard.press(key)
             page.wait_for_timeout(max(0, 1000 * (begun + (turn + 1) * EVERY - time.monotonic())))
             spent, ours = (time.monotonic() - begun) / 60, below(psutil.Process().pid)
-            servers = [p for p in ours if 'jupyter-lab' in ' '.join(p.cmdline()[:3])]
-            kernels = [k for p in servers for k in p.children()]
-            runs = below(process.pid)
+            servers, browsers = ([p for p in ours if called(p, name)] for name in ('jupyter-lab', 'chromium'))
+            kernels, runs = [k for p in servers for k in below(p.pid)[1:]], below(process.pid)
             lines = (run/'timings.jsonl').read_text().count('\n') if (run/'timings.jsonl').exists() else 0
             inside.send('HeapProfiler.collectGarbage')
             held = {m['name']: m['value'] for m in inside.send('Performance.getMetrics')['metrics']}
             page_now = dict(mb=held['JSHeapUsedSize'] / 2 ** 20, files=0, threads=0, nodes=held['Nodes'], listeners=held['JSEventListeners'])
-            browsers = [p for p in ours if 'chrom' in p.name()]
             for part, now in dict(training=used(runs), kernel=used(kernels), server=used(servers), browser=used(browsers), page=page_now).items():
                 yield dict(part=part, minute=spent, seed=seed, stages=lines) | now
         browser.close()
