@@ -121,6 +121,7 @@ class Answer:
                  'known map: reward + speaker': self.agreed}
         return {name: path for name, path in found.items() if path is not None}
 
+# %% ../nbs/66_asking.ipynb #09bb1a86
 def unknown_words(found: Learned, text: str) -> tuple[str, ...]:
     "Words of `text` that `found` never learned, each once."
     return tuple(dict.fromkeys(w for w in tokenize(text) if w[0].isalnum() and w not in found.vocabulary.index))

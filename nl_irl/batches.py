@@ -96,6 +96,7 @@ def widened(batch: Batch, words: int, time: int) -> Batch:
     return Batch(padded(batch.tokens, words), padded(batch.viewpoint, time, None), padded(batch.heading, time, None),
                  padded(batch.action, time), padded(batch.target, time, -1))
 
+# %% ../nbs/37_batches.ipynb #d36a6761
 def trimmed(batch: Batch) -> Batch:
     "`batch` without the words and steps that are padding in all of it."
     words, steps = (int(x.sum(1).max()) if len(x) else 0 for x in (is_word(batch.tokens), batch.target >= 0))

@@ -134,6 +134,7 @@ class Settings:
     minimum: int                        # how often training must say a word for it to be known
     mirror: bool                        # whether demonstrations come with their mirror images
 
+# %% ../nbs/57_benchmarks.ipynb #84802c75
 def settings(world: str, preset: str, *, effort: float = 1.0) -> Settings:
     "The settings for `world` and `preset`, with a share `effort` of their updates and of what is practised; a `ValueError` names those that there are."
     require(effort > 0, f'effort is a share of the updates, over 0, got {effort}')

@@ -96,6 +96,7 @@ def print_scores(run: Run) -> None:
     screen = Console()
     Console(width=screen.width if screen.is_terminal else 100).print(table)
 
+# %% ../nbs/80_cli.ipynb #9456a1fb
 def print_files(run: Run) -> None:
     "Where the run's notebook, report and figures lie."
     figures = [('figure', path) for path in sorted(run.folder.glob('figures/*.png'))]
@@ -342,6 +343,7 @@ def reward_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A ru
     from nl_irl.runs import Run
     print_numbers(run, split, reward_appraisal(open_run(Run.open(run), data or None), split), as_json)
 
+# %% ../nbs/80_cli.ipynb #8ca82bde
 @app.command('generator')
 def generator_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A run folder that keeps a goal generator.')],
                       split: Annotated[str, typer.Option(metavar='SPLIT', help='A split of its world: dev_seen, dev_unseen, val_seen, val_unseen ...')],
@@ -371,6 +373,7 @@ def answer_facts(answer: Any, found: Any) -> dict[str, Any]:
     return dict(house=answer.task.scan, start=answer.task.start, text=answer.task.text, protocol=protocol, route=ids(route), reward=reward(route),
                 walk=None if walk is None else ids(walk), walk_reward=None if walk is None else reward(walk), told=answer.told, unknown=list(answer.unknown))
 
+# %% ../nbs/80_cli.ipynb #43fa8ff0
 @app.command('ask')
 def ask_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='A run folder that keeps a policy, a reward, or both.')],
                 text: Annotated[str, typer.Argument(metavar='SENTENCE', help='What the agent is told.')],
@@ -547,6 +550,7 @@ def optional_facts() -> list[tuple[str, str, str]]:
             ('optional' if fault else 'ok', 'habitat-sim', fault or 'there, and it draws'),
             *(('ok', name, found[name]) if found[name] else ('optional', name, hint) for name, (_, hint) in programs.items())]
 
+# %% ../nbs/80_cli.ipynb #4aaa0fe7
 @app.command()
 def doctor() -> None:
     """Say what is installed, found and missing.

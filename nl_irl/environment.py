@@ -143,6 +143,7 @@ def moves(env: Environment, state: State) -> tuple[Tensor, Tensor, Tensor]:
     seen = torch.cat([relative(edge[..., :2], state.heading[..., None]), edge[..., 2:]], -1)
     return seen, rows(env.direction, state.viewpoint), rows(env.open, state.viewpoint)
 
+# %% ../nbs/35_environment.ipynb #1aea206b
 def beyond(env: Environment, here: Tensor) -> tuple[Tensor, Tensor]:
     "The beyond_label and beyond_weight fields at rows `here` (...): nothing without lookahead, and nothing behind a move that does not exist."
     there = rows(env.neighbor, here)

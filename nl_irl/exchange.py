@@ -62,6 +62,7 @@ def walk_along(env: Env, episode: Episode) -> EpisodeBuffer:
     return EpisodeBuffer(observations=fields(seen), actions=list(actions), rewards=list(rewards), terminations=list(terminations),
                          truncations=list(truncations), infos=fields(about))
 
+# %% ../nbs/78_exchange.ipynb #5e9043ba
 def save_minari(name: str, env: Env, episodes: Sequence[Episode], root: Path | str = '', **facts: str) -> Path:
     """Write the demonstrations `episodes` as the Minari dataset `name`; its folder (`minari_folder`).
 

@@ -141,6 +141,7 @@ def settled(folder: Path) -> Literal['cut off', 'finished']:
     if any((folder/name).exists() for name in LEFT): tidy(folder)
     return 'finished'
 
+# %% ../nbs/61_experiment.ipynb #d968c604
 def claim(folder: Path, request: dict[str, Any], *, replace: bool) -> Literal['new', 'cut off', 'finished']:
     """Make `folder` ready for `request`: what it holds of that already.
 
@@ -249,6 +250,7 @@ class Stopped(Exception):
 
 MISTAKES = {'ValueError', 'OSError', *(error.__name__ for error in OSError.__subclasses__())}           # of the user's, or the machine's; others are bugs
 
+# %% ../nbs/61_experiment.ipynb #0c8c4b14
 def execute(path: Path, folder: Path, values: Mapping[str, Any], command: str) -> None:
     """Run the notebook at `path` with parameters `values` into folder/notebook.ipynb; `command` is what a user types to go on after an error.
 
@@ -318,6 +320,7 @@ def made_by(folder: Path) -> str:
     git = config['git'] or {}
     return f"nl_irl {config['versions'].get('nl_irl')}" + f", commit {git.get('commit')}" * bool(git) + ' with uncommitted changes' * bool(git.get('changed'))
 
+# %% ../nbs/61_experiment.ipynb #1397ff2e
 def resume_experiment(out: Path | str) -> Run:
     """Go on with the run that was cut off in the folder `out`; a finished one is returned as it is.
 

@@ -68,6 +68,7 @@ def read_json(path: Path | str) -> Any:
         raise ValueError(f'{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}; is the file complete?') from None
     except ValueError: raise ValueError(f'{path}: holds a number of thousands of digits, which no data that is read here has') from None
 
+# %% ../nbs/01_files.ipynb #1f4a3c40
 def is_number(value: Any, limit: float = 1e6) -> bool:
     "Whether a JSON `value` is a finite number of at most `limit`, either sign; True and False are not numbers."
     return type(value) in (int, float) and abs(value) <= limit

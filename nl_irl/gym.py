@@ -103,6 +103,7 @@ def view(env: Environment, state: State) -> dict[str, np.ndarray]:
     seen = seen._replace(heading=seen.heading[:, None].clone(), open=seen.open.to(torch.int8))
     return {name: x.cpu().numpy() for name, x in zip(seen._fields, seen) if x.numel()}
 
+# %% ../nbs/43_gym.ipynb #f8e4eaf1
 class Navigation:
     """`agents` agents in `env`, each on one of `episodes`; an agent that has ended waits for `begin`.
 

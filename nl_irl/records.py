@@ -125,6 +125,7 @@ class Record:
         git = self.facts['git'] or {}
         return f"{self.file.stem}: commit {str(git.get('commit'))[:9]}" + ' with changes' * bool(git.get('changed')) + f": {self.facts['command']}"
 
+# %% ../nbs/73_records.ipynb #47797725
 def read_record(file: Path) -> Record:
     "The record in `file`; a `ValueError` if it is none, or of another format."
     try: facts = json.loads(pq.read_schema(file).metadata[b'nl_irl'])

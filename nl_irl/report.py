@@ -50,6 +50,7 @@ def page(title: str, subtitle: str, sections: Mapping[str, str]) -> str:
     return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f'<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body><h1>{escape(title)}</h1>\n<p>{escape(subtitle)}</p>\n{body}</body></html>\n')
 
+# %% ../nbs/72_report.ipynb #d3622b36
 def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()) -> str:
     "A table of cells that are HTML already; the columns `numbers` are set flush right."
     kind = lambda k: ' class="number"' if k in numbers else ''
@@ -90,6 +91,7 @@ def score_table(frame: pd.DataFrame) -> str:
         rows.append([f'{escape(agent)}<br><small>{escape(sees[agent])}</small>', *scores])
     return html_table(head, rows, numbers=range(1, 1 + 2 * len(splits)))
 
+# %% ../nbs/72_report.ipynb #885e4e30
 def means_table(frame: pd.DataFrame, metrics: Sequence[str]) -> str:
     "The means of `metrics` for each agent and split; TL and NE in metres, the others in per cent."
     value = lambda m, x: f'{x:.2f}' if m in ('TL', 'NE') else f'{100 * x:.1f}'
@@ -164,6 +166,7 @@ DRAWN_HERE = ('learning', 'success')             # figures of a run that the rep
 ABOUT = ('Means over episodes, in per cent; brackets are 95 % intervals from a bootstrap over paths, whose several instructions succeed or fail together. '
          'Numbers compare only between agents that may see the same.')
 
+# %% ../nbs/72_report.ipynb #ab111a08
 def report(folders: Sequence[Path | str], out: Path | str) -> Path:
     """Write one offline HTML page about the finished runs in `folders` to `out`; the path.
 

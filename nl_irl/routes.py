@@ -79,6 +79,7 @@ def join(*parts: Routes) -> Routes:
     joined = Routes(*(c[order] for c in columns))
     return joined._replace(parent=now_at[joined.parent])
 
+# %% ../nbs/39_routes.ipynb #0c1f7c8b
 def poses(routes: Routes) -> np.ndarray:
     "(node,) numbers from 0 on, the same for nodes at the same place with the same heading."
     return np.unique(routes.viewpoint << 32 | routes.heading.view(np.uint32), return_inverse=True)[1]

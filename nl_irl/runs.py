@@ -125,6 +125,7 @@ def lock(folder: Path, *, name: str = '.lock', wait: float = 0.2) -> BinaryIO:
             os.write(file.fileno(), f'{os.getpid()} {platform.node()}'.encode())
         return file
 
+# %% ../nbs/60_runs.ipynb #8dc2d480
 def holder(folder: Path, *, name: str = '.lock') -> tuple[int, str] | None:
     "Process number and machine of who holds `folder`; None if nobody does."
     try:
@@ -164,6 +165,7 @@ def load_facts(folder: Path, name: str) -> dict[str, Any]:
     require(good, f'{folder/name}.json: does not describe a checkpoint; restore or remake it')
     return about
 
+# %% ../nbs/60_runs.ipynb #8d1a76f8
 def checkpoint_bytes(folder: Path, name: str) -> bytes:
     "The file of checkpoint `name`; a `ValueError` if there is none, or its bytes are not those that were saved."
     about = load_facts(folder, name)
@@ -310,6 +312,7 @@ def board(folder: Path) -> SummaryWriter:
     from torch.utils.tensorboard import SummaryWriter
     return SummaryWriter(str(folder/'tensorboard'))
 
+# %% ../nbs/60_runs.ipynb #f124bc03
 class Log:
     "The metrics of the run in `folder` while they grow; TensorBoard shows them too."
     def __init__(self, folder: Path):

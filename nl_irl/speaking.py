@@ -129,6 +129,7 @@ class Speaking:
         self.descent.load_state_dict(state['descent'])
         self.batches.load_state_dict(state['batches'])
 
+# %% ../nbs/52_speaking.ipynb #869eb108
 def levels_of(episodes: Sequence[Episode]) -> Tensor:
     "(episode,) the indices of their levels in LEVELS."
     return torch.tensor([LEVELS.index(e.level) for e in episodes], dtype=torch.int64)

@@ -124,6 +124,7 @@ def stage(folder: Path) -> str:
     except OSError: return ''
     return f'{drawn[-1][0].strip()} {drawn[-1][1]} %' if drawn else ''
 
+# %% ../nbs/65_sweeps.ipynb #30f43d23
 def standing(cell: Cell, running: bool = False) -> Standing:
     "How far `cell` is, by its folder; `running`: whether this sweep runs it."
     spent = read_timings(cell.folder)
@@ -185,6 +186,7 @@ def sweep(cells: Sequence[Cell], *, engine: str = 'local', workers: int = 1, ret
     told([])
     return list(known.values())
 
+# %% ../nbs/65_sweeps.ipynb #1afc6303
 def by_processes(cells: Sequence[Cell], workers: int, told: Callable[[Sequence[Cell]], None]) -> None:
     "Run `cells`, so many at a time, each in a process."
     started, running, stop = [], [], threading.Event()

@@ -64,6 +64,7 @@ class Vocabulary:
             return detokenize(self.words[i] for i in row if i not in (PAD, START))
         return [sentence(row) for row in np.asarray(tokens).tolist()]
 
+# %% ../nbs/10_text.ipynb #e25207fe
 def build_vocabulary(texts: Iterable[str], minimum: int = 1) -> Vocabulary:
     "The words that `texts` (training instructions only) say at least `minimum` times, most frequent first, ties in alphabetical order."
     counts = Counter(w for t in texts for w in tokenize(t))

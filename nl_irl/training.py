@@ -141,6 +141,7 @@ def restore(run: Recording, stage: str, learner: Learner, updates: int, kept: bo
     for mark in done.checks if kept else (): load_facts(run.folder/'checkpoints', f'{stage}_{mark}')
     return done
 
+# %% ../nbs/62_training.ipynb #ade6d754
 def one_update(run: Recording, learner: Learner, done: StageProgress, since: int = 0) -> dict[str, float]:
     "Update `learner`, and log a line, counted from `since`, if one is due: the mean of each scalar over the updates that gave it; this update's scalars."
     scalars = learner.update()

@@ -77,6 +77,7 @@ class Task:
     heading: float
     text: str
 
+# %% ../nbs/00_types.ipynb #bb3b4052
 @dataclass(frozen=True)
 class Episode:
     """A `task` and its answer: `path` (viewpoint ids; empty where the answer is withheld) and, on houses, the `program` that the sentence means.

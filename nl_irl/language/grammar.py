@@ -134,6 +134,7 @@ class Node:
             if word not in NOISE: node = (node.slots if word[0] == '{' else node.words).setdefault(word, Node())
         if meaning not in node.complete: node.complete.append(meaning)
 
+# %% ../../nbs/12_grammar.ipynb #6e3d2a15
 class Chart:
     "What each symbol may mean at each place of one sentence."
 

@@ -143,6 +143,7 @@ BETWEEN = [*rules('link', """
   ~and that is where you stop
 """)]
 
+# %% ../../nbs/15_sentences.ipynb #91966695
 SAYINGS = [*CLAUSES, *THING_GOALS, *PLACE_GOALS]
 OPENERS = frozenset('when you your in there i where someone the with here left right to'.split())
 SPEAKER = Speaker(Grammar([*WORDS, *NOUN_PHRASES, *SAYINGS, *AROUND, *BETWEEN], UNDERSTOOD), PLURAL, OPENERS)

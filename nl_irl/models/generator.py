@@ -89,6 +89,7 @@ def things_of(env: Environment, count: int) -> Things:
     if count not in kept: kept[count] = find_things(env, count)
     return kept[count]
 
+# %% ../../nbs/45_generator.ipynb #23156dd2
 @torch.no_grad()
 def find_things(env: Environment, count: int) -> Things:
     "Up to `count` things for each viewpoint of `env`."
@@ -138,6 +139,7 @@ class GeneratorConfig(PolicyConfig):
     dropout: float = 0.1
     label_dropout: float = 0.1
 
+# %% ../../nbs/45_generator.ipynb #7a15fbcf
 class Scene(NamedTuple):
     """A batch of trajectories as the decoder sees them; `spot` counts things at steps, then steps, then words that are to be kept.
 
@@ -224,6 +226,7 @@ class Listed(NamedTuple):
 
 FACTS, WAVES = 43, (3., 6., 12.)                                        # metres
 
+# %% ../../nbs/45_generator.ipynb #14c96941
 def places_of(things: Things, place: Tensor, batch: Tensor, step: Tensor, label: Tensor, bearing: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     "(n, 2) metres from the start, places of labels that are seen by `bearing` (n, 2) from `place` (batch, time, 2), and (n,) metres off their rays."
     _, group = torch.unique(batch * things.largest.shape[1] + label, return_inverse=True)
@@ -310,6 +313,7 @@ class Viewer(nn.Module):
         return Scene(torch.cat([things, self.step(states) + when], 1), torch.cat([there, way.on], 1), spoken(listed.label), spoken(listed.part),
                      spoken(listed.share), listed.label.new_zeros(size, 0), self.whole(torch.cat([ends, most], -1)))
 
+# %% ../../nbs/45_generator.ipynb #7504b096
 def look_for(asked: Tensor, scene: Scene, drawn: Tensor | float = 0.) -> Tensor:
     "(batch, word, spot): how much each of `asked` (batch, word, key) looks where; drawn: (batch, word, spot) logits on top."
     return (2 * asked @ scene.key.transpose(1, 2) / scene.key.shape[-1] ** .5 + drawn).masked_fill(~scene.known[:, None], -torch.inf).softmax(-1)

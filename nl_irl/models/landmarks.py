@@ -87,6 +87,7 @@ class LandmarkConfig:
     decay: float = 0.05         # weight decay
     hide: float = 0.2           # share of words and labels that a step hides
 
+# %% ../../nbs/38_landmarks.ipynb #e8970b62
 class LandmarkLearner:
     """Contrastive learning of `landmarks` from sentences and goals, in place (InfoNCE: van den Oord et al. 2018, eq. 4).
 

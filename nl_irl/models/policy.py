@@ -61,6 +61,7 @@ class Sentence(NamedTuple):
     landmark: Tensor
     known: Tensor
 
+# %% ../../nbs/40_policy.ipynb #aa08a8c2
 class Listener(nn.Module):
     "tokens (batch, word) int64, or (batch, word, vectors) float -> the context, embedding and known of a `Sentence`; with `marks` it reads landmarks too."
     def __init__(self, config: PolicyConfig, marks: bool = False):
@@ -118,6 +119,7 @@ def around(seen: Tensor, toward: Tensor) -> Tensor:
     "(..., 12, n) what the headings show -> (..., 4, n), the mean of what lies `toward` (..., 4, 12) each of the `quarters`."
     return toward / toward.sum(-1, keepdim=True) @ seen
 
+# %% ../../nbs/40_policy.ipynb #f39018aa
 class Eyes(nn.Module):
     "`Observation` and (labels, landmark_width) landmark vectors -> `Sight`; a `ValueError` where it has other features or lookahead than the config."
     def __init__(self, config: PolicyConfig):
@@ -189,6 +191,7 @@ class Heard(NamedTuple):
     end: Tensor
     end_landmark: Tensor
 
+# %% ../../nbs/40_policy.ipynb #2b3ed679
 class Matcher(nn.Module):
     "How well what is shown fits the words: those attended to now and those about the end, in learned and in landmark vectors."
     def __init__(self, config: PolicyConfig):

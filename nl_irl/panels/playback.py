@@ -111,6 +111,7 @@ def of_run(opened: Learned | Run | Path | str, data: Path | str | None = None) -
     try: return Source(run.folder.name, bench, scored(bench, table[COLUMNS]), pq.read_table(path), learned, run.folder)
     except ValueError as error: raise ValueError(f'{path}: {error}') from None
 
+# %% ../../nbs/92_playback.ipynb #7f0513d9
 def of_submission(file: Path | str, bench: Benchmark) -> Source:
     "The walks of a submission in the leaderboard's format (errors: `submitted_paths`, and ids or viewpoints that `bench` does not have)."
     records, known = submitted_paths(file), {e.task.id: (split, e.task) for split, episodes in bench.splits.items() for e in episodes}

@@ -48,6 +48,7 @@ CLEAR, FAINT = 'rgba(0,0,0,0)', 'rgba(128,128,128,.25)'
 GRID = dict(gridcolor=FAINT, zerolinecolor=FAINT)
 CHART = dict(template='plotly_white', paper_bgcolor=CLEAR, plot_bgcolor=CLEAR, font=dict(color='#7d838c'), xaxis=GRID, yaxis=GRID)  # on light and on dark
 
+# %% ../../nbs/93_player.ipynb #ae5bd396
 def choice(name: str, options: list[Any], **how: Any) -> widgets.Dropdown:
     "A list to choose from, with its `name` beside it."
     layout = widgets.Layout(width='auto', min_width='170px')

@@ -125,6 +125,7 @@ class Judgements:
         "Whether it was accepted; None where nobody has judged it."
         return next((s['accepted'] for s in self.said if (s['viewpoints'], s['text']) == (list(viewpoints), text)), None)
 
+# %% ../../nbs/96_relabels.ipynb #5551f5ba
 def accepted(folder: Path | str) -> list[Episode]:
     "The demonstrations that were accepted in the run `folder`: walks with their sentences, to learn from."
     some = [s for s in Judgements(Path(folder)).said if s['accepted']]
@@ -217,6 +218,7 @@ def scatter(relabels: Relabels, by: str) -> Any:
     title = dict(text=f'latents of {len(values)} walks, by {by}', font=dict(size=13))
     return go.FigureWidget(traces, dict(height=360, margin=dict(l=20, r=10, t=30, b=20), title=title) | CHART)
 
+# %% ../../nbs/96_relabels.ipynb #7c3dcd5b
 class LatentMap(widgets.VBox):
     "The map of `relabels`, coloured as one chooses; a click on a point calls `clicked` with its walk."
     def __init__(self, clicked: Callable[[int], None]):

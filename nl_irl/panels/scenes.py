@@ -100,6 +100,7 @@ def scene_of(world: World, scan: str, house: House | None = None, *, far: bool =
         labels=labels, paints=[next((PAINTS[word] for word in words.split() if word in PAINTS), '') for words in labels],
         views=[[[view, number[words], worth] for view, words, worth in seen] for seen in views], near=near, places=[''] * len(rows) if house else near)
 
+# %% ../../nbs/90_scenes.ipynb #dbbbbaca
 def pictures(bench: Benchmark, scan: str, at: Iterable[int]) -> dict[str, str]:
     "What the cameras showed at viewpoints `at` of `scan`, as data URIs of its strips by number; nothing where the world was not photographed."
     first = bench.world.rows_in(scan)[0]

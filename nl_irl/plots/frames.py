@@ -148,6 +148,7 @@ def find_ffmpeg() -> str:
     except ImportError: raise ValueError('an MP4 needs ffmpeg: apt-get install ffmpeg, or pip install imageio-ffmpeg; a GIF needs neither') from None
     return get_ffmpeg_exe()
 
+# %% ../../nbs/75_frames.ipynb #9fe49fa2
 def save_animation(path: Path | str, frames: Sequence[np.ndarray], *, seconds: float = .8) -> Path:
     """Write `frames`, each (height, width, 3) uint8, to `path`, a .gif or an .mp4, `seconds` a frame, the last one longer.
 

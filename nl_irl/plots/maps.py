@@ -97,6 +97,7 @@ def draw_house(house: House, axes: Axes | Sequence[Axes], *, moves: bool = True,
         if floors > 1: ax.set_title(('ground floor', 'upper floor')[floor], fontsize=8, color=INK)
     return axes
 
+# %% ../../nbs/70_maps.ipynb #1ac0a939
 def draw_route(position: np.ndarray, ax: Axes | Sequence[Axes], *, color: str = '#c8372d', label: str = '') -> Axes | Sequence[Axes]:
     """Draw a route through `position` (time + 1, 3), metres: a dot where it begins, a star where it ends.
 

@@ -93,6 +93,7 @@ def is_rectangle(box: Any) -> bool:
     "Whether a JSON value is a box x, y, w, h in pixels, at least one wide and high, and no larger than the picture."
     return isinstance(box, list) and len(box) == 4 and all(map(is_number, box)) and 1 <= box[2] <= WIDTH and 1 <= box[3] <= HEIGHT
 
+# %% ../../nbs/27_boxes.ipynb #79c3f994
 def read_boxes(folder: Path, viewpoints: Sequence[tuple[str, str]]) -> Boxes:
     "The boxes of `viewpoints` (scan, id), in the order of the world's rows; `ValueError` for a file that is missing or ill-formed."
     objects: dict[tuple[str, str], int] = {}
@@ -123,6 +124,7 @@ def rays(view: np.ndarray, rectangle: np.ndarray) -> np.ndarray:
     direction = AHEAD[view] + right * RIGHT[view] + up * UP[view]
     return direction / np.linalg.norm(direction, axis=-1, keepdims=True)
 
+# %% ../../nbs/27_boxes.ipynb #83d2f392
 def sightings(boxes: Boxes) -> np.ndarray:
     "Indices of `boxes`, one for each pair of viewpoint and object: the view that has the object nearest to its middle."
     order = np.lexsort((np.linalg.norm(offset(boxes.rectangle), axis=-1), boxes.object, boxes.viewpoint))
@@ -158,6 +160,7 @@ def sparse(viewpoint: np.ndarray, view: np.ndarray, label: np.ndarray, weight: n
     labels[cell[order], slot], weights[cell[order], slot] = label[order], weight[order]
     return labels.reshape(viewpoints, VIEWS, top), weights.reshape(viewpoints, VIEWS, top)
 
+# %% ../../nbs/27_boxes.ipynb #5dcc8800
 def choose_labels(boxes: Boxes, counted: np.ndarray, least: int) -> list[str]:
     "'' and the labels that are seen from at least `least` of the `counted` (viewpoint,) bool viewpoints, in alphabetical order."
     best = sightings(boxes)

@@ -113,6 +113,7 @@ class Choice(NamedTuple):
     places: list[Term]
     groups: list[np.ndarray]
 
+# %% ../../nbs/22_describe.ipynb #721a3f82
 def single_out(guide: Guide, goal: int) -> Choice:
     "Goals that hold at `goal` and nowhere three metres or more away, by how they say it: thing, thing and kind of room, thing and room, room."
     g, far, passage = guide.ground, guide.metres[:, goal] >= SAME, guide.ground.kinds[goal] in PASSAGES
@@ -167,6 +168,7 @@ def marks_of(guide: Guide, walk: Walk, first: int, last: int) -> list[Term]:
     doubtful = {n for x in np.flatnonzero(g.marks[others].any(0)).tolist() for n in guide.plain[x]}
     return [n for x in seen for n in guide.plain[x] if n not in doubtful]
 
+# %% ../../nbs/22_describe.ipynb #2982cba2
 def leaving(guide: Guide, walk: Walk, first: int, last: int, upto: int, *, rng: np.random.Generator) -> Term | None:
     "A clause for leaving the room of steps `first` to `last` for that of step `upto`."
     g, path = guide.ground, walk.path

@@ -193,6 +193,7 @@ def befriend(draft: Draft, *, rng: np.random.Generator) -> None:
             reached = any(draft.rooms[x].kind == 'hallway' and y == outer for x, y, _ in draft.links)
             if hallway and reached and draft.rooms[inner].kind in INNER and rng.random() < 0.6: draft.links.remove(hallway[0])
 
+# %% ../../nbs/18_floorplans.ipynb #fe0d3b6b
 def cut_doors(draft: Draft, *, rng: np.random.Generator) -> list[Door]:
     "A door somewhere along the shared wall of each link, well apart from the others where there is room."
     doors = []
@@ -229,6 +230,7 @@ class Shape:
         "y of the lower and upper outer wall."
         return -self.depths[1], self.width + self.depths[0]
 
+# %% ../../nbs/18_floorplans.ipynb #7c9b4d21
 def add_end(draft: Draft, shape: Shape, floor: int, hall: int, wishes: list[Suite], *, rng: np.random.Generator) -> None:
     "What lies at the end of the hallway: the first of `wishes` as a large room that opens into the others, or a hallway across with a band."
     (low, high), x = shape.span, shape.length
@@ -265,6 +267,7 @@ class Plan:
     doors: tuple[Door, ...]
     steps: tuple[Step, ...] = ()
 
+# %% ../../nbs/18_floorplans.ipynb #8f7984ec
 def turn_plan(plan: Plan, quarter: int, mirror: bool) -> Plan:
     "`plan` turned by `quarter` times 90 degrees, mirrored before if `mirror`, with its least corner at the origin."
     def turn(x: float, y: float) -> tuple[float, float]:

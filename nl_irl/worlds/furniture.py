@@ -222,6 +222,7 @@ def in_middle(space: Space, extent: Sequence[float], base: float, *, rng: np.ran
             if not space.clash(box, gap): return box
     return None
 
+# %% ../../nbs/19_furniture.ipynb #9196c98e
 def beside(space: Space, hosts: Sequence[Box], extent: Sequence[float], base: float, *, rng: np.random.Generator) -> Box | None:
     "At a side of one of `hosts`, as a chair stands at a table."
     w, d, h = extent
@@ -295,6 +296,7 @@ def wanted(kind: str, area: float, *, rng: np.random.Generator) -> list[str]:
     names = [name for entry in names for name in [entry.split('*')[0]] * int(entry.partition('*')[2] or 1)]
     return sorted(names, key=lambda name: order[CATALOGUE[name].how])
 
+# %% ../../nbs/19_furniture.ipynb #6f600d5b
 def furnish(plan: Plan, *, rng: np.random.Generator) -> tuple[Thing, ...]:
     "The things of a house, room by room; no two overlap, and none stands before a door."
     cards, things = Cards(rng=rng), []

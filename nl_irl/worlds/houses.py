@@ -85,6 +85,7 @@ PRESETS = {'full': Preset(80, 10, 10, 51, 500), 'demo': Preset(48, 6, 6, 52, 200
            'many': Preset(9800, 100, 100, 8, 1000)}
 EVALUATED = ('dev_seen', 'dev_unseen', 'val_seen', 'val_unseen', 'val_phrasing')
 
+# %% ../../nbs/24_houses.ipynb #8887d4bb
 @dataclass(frozen=True, eq=False)
 class HouseData:
     """Generated houses: `world` of tables, the `houses` behind it, and by split the `trajectories` with their sentences and the `splits` of episodes.
@@ -116,6 +117,7 @@ def routes_wanted(p: Preset) -> list[list[tuple[str, int, int]]]:
     seen = [[('train', p.routes, SEGMENTS), ('dev_seen', n, 0), ('val_seen', n, 0)] for n in share(p.evaluated, p.train)]
     return seen + [[(split, n, 0)] for split, k in (('dev_unseen', p.dev), ('val_unseen', p.val)) for n in share(p.evaluated, k)]
 
+# %% ../../nbs/24_houses.ipynb #dea6936a
 def houses(preset: str = 'full', *, seed: int = 0, part: slice = slice(0, None)) -> HouseData:
     """Generated houses at one of the sizes of `PRESETS`, or a `part` of them: the same `seed` gives the same bytes in any process.
 

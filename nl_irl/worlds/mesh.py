@@ -72,6 +72,7 @@ def painted(corner: np.ndarray, colour: str, part: int, pattern: str = 'plain') 
     n = len(corner)
     return Quads(corner, np.tile(rgb(colour), (n, 1)), np.full(n, part), np.full(n, PATTERNS.index(pattern)))
 
+# %% ../../nbs/31_mesh.ipynb #2c89ecc5
 def together(parts: Iterable[Quads]) -> Quads:
     "All faces of `parts`."
     return Quads(*map(np.concatenate, zip(*parts)))
@@ -112,6 +113,7 @@ def flights(steps: np.ndarray, bounds: Sequence[float]) -> np.ndarray:
                      strip(0, width, v[3], v[4], z[2], z[2]), strip(half, width, v[3], v[2], z[2], z[3]), strip(half, width, v[2], v[1], z[3], z[4]),
                      strip(half, width, v[1], v[0], high, high), strip(0, half, 2 * v[1], v[0], high, high)])
 
+# %% ../../nbs/31_mesh.ipynb #6e8a1204
 def shell(house: House, wall: int, floor: int, ceiling: int, stairs: int, doors: int) -> Quads:
     "Walls, floors, ceilings and stairs of `house` as faces of the parts of those names, and its door frames as parts from `doors` on."
     faces = []
@@ -312,6 +314,7 @@ def connectivity(house: House) -> list[dict[str, Any]]:
                     unobstructed=open_[k].tolist(), visible=open_[k].tolist())
     return [record(k) for k in range(len(house.position))]
 
+# %% ../../nbs/31_mesh.ipynb #1d4e6052
 def export_glb(house: House, folder: Path | str) -> Path:
     """Write `house` as {name}.glb into `folder`, and beside it what habitat-sim and `30_connectivity` read; the path of the GLB.
 

@@ -35,6 +35,7 @@ def shown(world: World, row: int) -> dict[str, float]:
     np.maximum.at(best, label, weight)
     return {world.labels[k]: float(best[k]) for k in np.flatnonzero(best) if k}
 
+# %% ../../nbs/34_narrate.ipynb #e9d3d6c1
 def landmark(world: World, path: Sequence[int]) -> list[str]:
     "The labels that distinguish the end of `path` from the places on the way, the most distinctive first: by how much larger they look there than before."
     before = [shown(world, row) for row in path[:-1]]

@@ -229,6 +229,7 @@ def _side(g: Ground, a: int, b: int, thing: int) -> float:
     heading, offset = g.headings[a][b], np.array(g.house.things[thing].position[:2]) - g.xy[a]
     return float(offset @ (np.cos(heading), -np.sin(heading)))
 
+# %% ../../nbs/21_programs.ipynb #1ff106e1
 def _pass(g: Ground, w: Walk, t: int, thing: Term, side: Term | None = None) -> Iterable[int]:
     fits = np.flatnonzero(g.things(thing))
     for s in range(t, len(w.path) - 1):

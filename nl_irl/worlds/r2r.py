@@ -95,6 +95,7 @@ def trajectory_of(record: dict[str, Any], world: World) -> Trajectory:
     texts = tuple(Instruction(text) for text in record['instructions'])
     return Trajectory(record['scan'], tuple(record['path']), instructions=texts, heading=float(record['heading']))
 
+# %% ../../nbs/29_r2r.ipynb #eeba8ba9
 def trajectories(folder: Path | str | None, split: str | Path, world: World) -> dict[str, Trajectory]:
     "{path_id: trajectory} of a split; a `ValueError` names file and path where one does not fit `world`."
     file, records = split_records(folder, split)

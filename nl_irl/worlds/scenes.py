@@ -59,6 +59,7 @@ def thinned(points: np.ndarray, spacing: float) -> np.ndarray:
 
 Straight = Callable[[np.ndarray, np.ndarray], np.ndarray]           # (pair, 3), (pair, 3) -> (pair,) bool, whether one can walk straight, both ways
 
+# %% ../../nbs/33_scenes.ipynb #2a6ffd7d
 def reachable(position: np.ndarray, straight: Straight, reach: float) -> csr_array:
     "(n, n) float64, sparse: metres between two places that lie apart, less than `reach`, and that one can walk straight between."
     pairs = np.sort(cKDTree(position).query_pairs(reach, output_type='ndarray'), axis=1)
@@ -108,6 +109,7 @@ def joined(position: np.ndarray, pairs: np.ndarray, between: np.ndarray, straigh
         position, pairs = np.concatenate([position, added]), symmetric(np.concatenate([pairs, np.column_stack([nodes[:-1], nodes[1:]])]))
     return position, pairs
 
+# %% ../../nbs/33_scenes.ipynb #59132b55
 def largest(position: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "The largest connected part of a graph: its position (viewpoint, 3) and pairs (edge, 2)."
     part = parts(pairs, len(position))
@@ -159,6 +161,7 @@ def strip(rgb: np.ndarray, field: float) -> bytes:
 
 Encoder = Callable[[np.ndarray], np.ndarray]                        # (view, size, size, 3) uint8 -> (view, dim) float32
 
+# %% ../../nbs/33_scenes.ipynb #b5a6ee14
 def colours_and_edges(rgb: np.ndarray, grid: int = 4) -> np.ndarray:
     "(view, grid * grid * 7) float32: of each field of a grid the mean colour, and how strong edges are in each of four directions."
     size = rgb.shape[1] // grid * grid
@@ -255,6 +258,7 @@ def graph_of(sim: Simulator, config: SceneConfig, name: str) -> Scan:
     position, pairs = largest(*joined(points, linked(reachable(points, straight, config.reach)), dense, straight, config.reach))
     return Scan(name, [f'{name}-{k}' for k in range(len(position))], position + [0, 0, config.lens.eye], floors(position[:, 2]), pairs)
 
+# %% ../../nbs/33_scenes.ipynb #06c0a59a
 def photograph(sim: Simulator, config: SceneConfig, name: str) -> Shot:
     "Every viewpoint of a scene seen in 36 views, with a progress bar."
     scan, solid, encode = graph_of(sim, config, name), cells(config.lens), encoder_of(config.encoder)
@@ -306,6 +310,7 @@ def stage_of(file: Path) -> Path:
     beside = file.with_name(bare(file.name) + '.stage_config.json')
     return beside if beside.is_file() else file
 
+# %% ../../nbs/33_scenes.ipynb #a90e9044
 def sources(scene: Path | str) -> list[Source]:
     """The scenes that `scene` names: a GLB; those of a folder, however deep; those of a scene-dataset configuration, or NAME,NAME of it after a colon.
 

@@ -81,6 +81,7 @@ def clearance(points: np.ndarray, bounds: Bounds, boxes: np.ndarray) -> np.ndarr
     dx, dy = np.maximum(np.maximum(boxes[:, 0] - x, x - boxes[:, 2]), 0), np.maximum(np.maximum(boxes[:, 1] - y, y - boxes[:, 3]), 0)
     return np.minimum(wall, np.sqrt(dx * dx + dy * dy).min(1, initial=9))
 
+# %% ../../nbs/20_sight.ipynb #9b840bea
 def spread(bounds: Bounds, boxes: np.ndarray, taken: np.ndarray) -> np.ndarray:
     "(n, 2) metres, places on the free floor of a room, apart from one another and from those `taken` (m, 2); boxes: (m, 4) x0, y0, x1, y1."
     axes = [np.linspace(low + 0.45, high - 0.45, max(int((high - low - 0.9) / 0.4) + 1, 1)) for low, high in zip(bounds[:2], bounds[2:])]
@@ -186,6 +187,7 @@ def stand(plan: Plan, things: Sequence[Thing]) -> tuple[np.ndarray, np.ndarray, 
     moves[up[2:3], up[3:4]] = True                                  # the half landing joins the storeys
     return position, room, np.argwhere(moves | moves.T)
 
+# %% ../../nbs/20_sight.ipynb #bed060d9
 def build_house(name: str, plan: Plan, *, rng: np.random.Generator) -> House:
     "A house of `plan`, furnished, with viewpoints, moves and lines of sight."
     things = furnish(plan, rng=rng)
@@ -255,6 +257,7 @@ def view_weights(house: House) -> np.ndarray:
     table[..., 0] = 0
     return table
 
+# %% ../../nbs/20_sight.ipynb #23258a2e
 def keep_top(table: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
     "The `top` heaviest labels of each row of `table` (..., label), heaviest first: label int16 and weight float16, both (..., top), padded with 0."
     flat = table.reshape(-1, table.shape[-1]).astype(np.float16)   # rounded first, so that ties go to the lower label

@@ -162,6 +162,7 @@ def _navmesh(file: str, keep: bool) -> dict[str, Any]:
     height = lambda k: float(np.median([v[1] for v in finder.build_navmesh_vertices(k)]))
     return dict(radius=float(made.agent_radius) if made else 0., areas=[finder.island_area(k) for k in islands], heights=[height(k) for k in islands])
 
+# %% ../../nbs/32_simulator.ipynb #81e9827a
 def _save(file: str) -> bool:
     "Write the navmesh to `file`."
     return bool(_there['finder'].save_nav_mesh(file))
@@ -239,6 +240,7 @@ def _follow(places: np.ndarray, heading: float, near: float, most: int) -> tuple
             poses.append(_pose(agent))
     return np.array(poses), np.array(actions, np.int64), np.array(hit, bool)
 
+# %% ../../nbs/32_simulator.ipynb #d73f3d88
 def _act(action: str, position: np.ndarray | None, heading: float) -> dict[str, Any]:
     "Do one thing ('' and 'stop' do nothing), or begin at `position`: the pose (4,) as in `_follow`, whether it collided, and what lies ahead: rgb, depth."
     sim = _there['sim']
