@@ -40,7 +40,7 @@ def reliability(logit: np.ndarray, truth: np.ndarray) -> pd.DataFrame:
         said=('said', 'mean'), held=('held', 'mean'), number=('held', 'size'))
 
 def calibration(logit: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    "Of probabilities sigmoid(`logit`) (n,) for `truth` (n,) bool: the score of Brier (1950), and the expected calibration error (Guo et al. 2017, sec. 2)."
+    "Of probabilities sigmoid(`logit`) (n,) for `truth` (n,) bool: the score of Brier (1950), and the expected calibration error (Guo et al. 2017)."
     p, curve = 1 / (1 + np.exp(-np.clip(logit, -60, 60))), reliability(logit, truth)
     return {'brier': float(np.mean((p - np.asarray(truth, float)) ** 2)),
             'calibration_error': float((curve.number * (curve.said - curve.held).abs()).sum() / len(p))}

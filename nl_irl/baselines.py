@@ -80,14 +80,14 @@ class SQIL(Judge):
         return (kind == DEMONSTRATION)[:, None] * torch.where(action == STOP, rest, 1.) + alpha * walks.of(walks.prior)
 
 class HIGhER(Judge):
-    "Reward 1 for the STOP of walks that fulfil their instruction: demonstrations, and failed walks under hindsight's sentences (Cideron et al. 2020, eq. 1)."
+    "Reward 1 for the STOP of walks that fulfil their instruction: demonstrations, and failed walks under hindsight's sentences (Cideron et al. 2020)."
     def pay(self, walks: Walks, kind: Tensor, alpha: float) -> Tensor:
         "See `Judge.pay`. Walks under their own instruction come from the buffer only where they failed."
         return at_stop(walks, kind < POSITIVE) + alpha * walks.of(walks.prior)
 
 # %% ../nbs/68_baselines.ipynb #n012
 class AGILE(Judge):
-    "Reward 1 for stopping where a discriminator of (instruction, last place) accepts the place (Bahdanau et al. 2019, sec. 3)."
+    "Reward 1 for stopping where a discriminator of (instruction, last place) accepts the place (Bahdanau et al. 2019)."
     def __init__(self, policy: Policy, env: Environment, config: AdversarialConfig, *, kept: float = 0.75):
         super().__init__(policy, env, config)
         self.kept, self.judge = kept, RouteReward(policy.config).to(env.device)

@@ -68,13 +68,13 @@ def dtw(distance: np.ndarray, length: np.ndarray, reference_length: np.ndarray) 
     return cost[length, reference_length, np.arange(batch)]
 
 def ndtw(distance: np.ndarray, length: np.ndarray, reference_length: np.ndarray) -> np.ndarray:
-    "Normalised dynamic time warping (Ilharco et al. 2019, equation 5): exp(-DTW / (3 m x reference length)), (batch,) in [0, 1]; arguments: `dtw`."
+    "Normalised dynamic time warping (Ilharco et al. 2019): exp(-DTW / (3 m x reference length)), (batch,) in [0, 1]; arguments: `dtw`."
     return np.exp(-dtw(distance, length, reference_length) / (SUCCESS * reference_length))
 
 # %% ../nbs/02_metrics.ipynb #c012
 def cls(distance: np.ndarray, length: np.ndarray, reference_length: np.ndarray, travelled: np.ndarray,
         reference_travelled: np.ndarray) -> np.ndarray:
-    """Coverage weighted by length score (Jain et al. 2019, Stay on the path, equations 2 to 5): (batch,) in [0, 1].
+    """Coverage weighted by length score (Jain et al. 2019, Stay on the path): (batch,) in [0, 1].
 
     distance, length, reference_length: as in `dtw`; travelled, reference_travelled (batch,) metres of route and reference. A reference of no length
     (0 / 0) gives 1 to a route that stays there.

@@ -30,7 +30,7 @@ __all__ = ['soft_values', 'successors', 'expect', 'mean_where', 'bellman', 'Soft
 
 # %% ../nbs/54_soft_control.ipynb #c004
 def soft_values(reward: Tensor, there: Tensor, *, discount: float, alpha: float = 1., most: int = 10_000) -> tuple[Tensor, Tensor]:
-    """V (state,) and log pi (state, action) of the soft-optimal policy, by soft value iteration (Ziebart 2010, sec. 5.2).
+    """V (state,) and log pi (state, action) of the soft-optimal policy, by soft value iteration (Ziebart 2010).
 
     reward: (state, action), -inf where an action is not open.  there: (state, action) int64, the state that it leads to; -1 where all ends, which is worth 0.
     ValueError where values do not settle within `most` sweeps, as rewards of cycles may let them grow without end at a `discount` of 1.

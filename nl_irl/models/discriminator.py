@@ -87,7 +87,7 @@ def step_reward(f: Tensor, after: Tensor, form: str, bound: float = 5.) -> Tenso
 class Discriminator(nn.Module):
     """Distinguishes demonstrators' steps from a policy's, under an instruction: by what `body` adds to the frozen policy of the `Walks`, and `after` STOP.
 
-    AIRL's D = exp f / (exp f + pi) (Fu et al. 2018, eq. 4) or GAIL's (Ho and Ermon 2016, eq. 16); the state after STOP is absorbing (Kostrikov et al. 2019).
+    AIRL's D = exp f / (exp f + pi) (Fu et al. 2018) or GAIL's (Ho and Ermon 2016); the state after STOP is absorbing (Kostrikov et al. 2019).
 
     For one that starts as a copy of that policy D is 1/2 at first, and rewards with the prior beside them make that policy the best there is, at values of 0.
     form: 'airl' or 'gail'; a `ValueError` for another.
