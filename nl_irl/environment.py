@@ -129,7 +129,7 @@ class Environment:
 
 # %% ../nbs/35_environment.ipynb #c010
 def rows(table: Tensor, index: Tensor) -> Tensor:
-    "`table[index]`, (*index, ...) of a table (row, ...), for an index of any shape; index_select is several times faster than advanced indexing."
+    "`table[index]`, the rows of a table (row, ...) for an index of any shape; index_select is several times faster than advanced indexing."
     return table.index_select(0, index.reshape(-1)).view(*index.shape, *table.shape[1:])
 
 def relative(bearing: Tensor, heading: Tensor) -> Tensor:
