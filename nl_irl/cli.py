@@ -125,13 +125,14 @@ def run(experiment: Annotated[str, typer.Argument(metavar='EXPERIMENT', help='It
     nl-irl run imitation -p preset full -p seed 1 --out runs/full_1
     nl-irl run my/own.ipynb -p rate 3e-4
 
-    A finished run of the same experiment, parameters and code is not run again: its results are shown; one that was cut off is gone on with. Ctrl-C
-    saves and says how to resume. Parameters that the experiment does not have are refused, with the list of those that it has.
+    Experiments that come along: imitation, method, adversarial, adaptation (`nl-irl adapt`). A finished run of the same experiment, parameters and code is not
+    run again: its results are shown; one that was cut off is gone on with. Ctrl-C saves and says how to resume. Parameters that the experiment does not have
+    are refused, with the list of those that it has.
     """
     from nl_irl.experiment import run_experiment
-    folder = Path(out or Path('runs')/Path(experiment).stem)
+    folder, given = Path(out or Path('runs')/Path(experiment).stem), parse_parameters(experiment, parameter)
     print(f'{experiment} in {folder}', file=sys.stderr)
-    show(run_experiment(experiment, parse_parameters(experiment, parameter), folder, replace=replace))
+    show(run_experiment(experiment, given, folder, replace=replace))
 
 # %% ../nbs/80_cli.ipynb #c009
 @app.command()
@@ -199,8 +200,10 @@ def sweep_command(file: Annotated[Path, typer.Argument(metavar='FILE', help='A s
     lets them save. What a run printed is in FOLDER.log. Ends with status 1 if a cell failed.
     """
     import os
+    import signal
     from rich.console import Console
     from rich.live import Live
+    from nl_irl.experiment import Stopped
     from nl_irl.sweeps import read_sweep, standing, sweep, sweep_line
     cells, many = read_sweep(file), workers or os.cpu_count() or 1
     if show:
@@ -210,7 +213,8 @@ def sweep_command(file: Annotated[Path, typer.Argument(metavar='FILE', help='A s
     else:
         screen = Console()
         with Live(console=screen, refresh_per_second=1) as live:
-            found = sweep(cells, engine=engine, workers=many, retry=retry, watch=watcher(live, many, record))
+            try: found = sweep(cells, engine=engine, workers=many, retry=retry, watch=watcher(live, many, record))
+            except KeyboardInterrupt: raise Stopped(signal.SIGINT, f'the same command; nl-irl sweep {file} --list says how far it is') from None
             live.update(standings(list(zip(cells, found)), many))
     for cell, s in zip(cells, found):
         if s.state == 'failed': print(f'{cell.folder} failed:\n{s.note}\n')

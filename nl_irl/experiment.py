@@ -121,7 +121,8 @@ def recorded(folder: Path) -> bool:
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     "In words, what differs between two requests."
     names = {'code': "nl_irl's code", 'notebook': 'its notebook'}
-    return ', '.join(names.get(found, found) for found in differences(old, new))
+    found = [names.get(each, each) for each in differences(old, new)]
+    return ', '.join(found[:6]) + f' and {len(found) - 6} more' * (len(found) > 6)
 
 # %% ../nbs/61_experiment.ipynb #c013
 LEFT = ('snapshots', 'partial.ipynb', '.progress')          # by a kill right after the manifest was written

@@ -195,6 +195,7 @@ OPTIONAL = {'experiment': str, 'settings': dict, 'data': dict, 'sees': dict}    
 def read_config(folder: Path) -> dict[str, Any]:
     "What config.json of a run folder says; a `ValueError` if it is missing, of another format, or lacks something that every run says."
     path, again = folder/'config.json', 'restore it, or run again'
+    require(folder.exists(), f'{folder}: there is no such folder')
     require(path.is_file(), f'{folder}: not a run folder, it has no config.json')
     config = read_part(path)
     require(isinstance(config, dict) and 'format' in config, f'{path}: not the configuration of a run; {again}')

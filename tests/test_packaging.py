@@ -7,9 +7,11 @@ import subprocess
 import sys
 import zipfile
 from configparser import ConfigParser
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 import nl_irl
 
@@ -41,6 +43,16 @@ def test_every_requirement_is_pinned():
     missing = [name for name in wanted if normal(re.match(r'[\w.-]+', name)[0]) not in pins]
     assert not missing, f'{missing} are in settings.ini and not in constraints.txt'
     assert '+' not in (ROOT/'constraints.txt').read_text(), 'a pin names a local build, which no index offers'
+
+
+def test_every_pin_installs_on_the_oldest_python():
+    "Debian 12, for one, has Python 3.11.2."
+    oldest = settings()['min_python'] + '.0'
+    pins = {normal(line.split('==')[0]) for line in (ROOT/'constraints.txt').read_text().splitlines() if '==' in line}
+    ours = {normal(d.metadata['Name']): d.metadata['Requires-Python'] or '' for d in distributions() if normal(d.metadata['Name']) in pins}
+    refused = {name: needs for name, needs in ours.items() if oldest not in SpecifierSet(needs)}
+    assert len(ours) > 50 and not refused, f'{refused} do not install on Python {oldest}: pin older ones'
+
 
 
 def test_every_requirement_is_explained():

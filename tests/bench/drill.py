@@ -111,4 +111,7 @@ def main() -> None:
     sys.exit(int(not frame.equal.all()))
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    print('A hundred runs, an hour or more: figures/drill.csv and drill.md are written at the end', flush=True)
+    try: main()
+    except KeyboardInterrupt: sys.exit('stopped: figures/ is as it was')

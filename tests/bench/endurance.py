@@ -131,4 +131,7 @@ def main() -> None:
     (FIGURES/'endurance.md').write_text(page_of(frame))
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    print('Ninety minutes: figures/endurance.csv grows with it, the page and the figure are written at the end', flush=True)
+    try: main()
+    except KeyboardInterrupt: sys.exit('stopped: figures/endurance.csv holds what was seen so far')

@@ -182,4 +182,7 @@ def main() -> None:
 
 if __name__ == '__main__':
     if len(sys.argv) > 1: print(json.dumps(point(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))))
-    else: main()
+    else:
+        print('A quarter of an hour: figures/growth.csv, growth.md and growth.png are written at the end', flush=True)
+        try: main()
+        except KeyboardInterrupt: sys.exit('stopped: figures/ is as it was')

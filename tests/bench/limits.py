@@ -77,4 +77,7 @@ def main() -> None:
     print('\n'.join([*head, *lines]))
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    print('Some minutes: figures/limits.md is written at the end', flush=True)
+    try: main()
+    except KeyboardInterrupt: sys.exit('stopped: figures/ is as it was')
