@@ -116,7 +116,7 @@ OTHERS = {
     'foreign files': (lambda r: shutil.rmtree(r) or r.mkdir() or (r/'thesis.tex').write_text('x'), {
         'run': 'r: holds files that nl-irl run did not make (thesis.tex); choose another --out', 'resume': 'r: nl-irl run began no run there',
         'report': 'r: not a run folder, it has no config.json', 'submit': 'r: not a run folder'}),
-    'nothing': (shutil.rmtree, {'resume': 'r: nl-irl run began no run there', 'report': 'r: not a run folder', 'submit': 'r: not a run folder'}),
+    'nothing': (shutil.rmtree, {'resume': 'r: nl-irl run began no run there', 'report': 'r: there is no such folder', 'submit': 'r: there is no such folder'}),
     'a file': (lambda r: shutil.rmtree(r) or r.write_text('x'), {
         'run': 'r: no run can be written there', 'resume': 'r: nl-irl run began no run there', 'report': 'r: not a run folder'}),
     'recorded by hand': (lambda r: (r/'request.json').unlink(), {'run': 'choose another --out', 'resume': 'goes on when its notebook is run again'}),

@@ -71,7 +71,7 @@ def test_help_is_quick_and_teaches():
     (['run', 'bare.ipynb'], ['bare.ipynb: 0 cells tagged `parameters`']),
     (['run', 'text.ipynb'], ['text.ipynb: not valid JSON']),
     (['run'], ['EXPERIMENT']), (['fly'], ["'fly'"]), (['run', 'e.ipynb', '--fast'], ['--fast']),
-    (['report', 'nowhere'], ['nowhere: not a run folder']),
+    (['report', 'nowhere'], ['nowhere: there is no such folder']),
     (['score', 'e.ipynb'], ['--split'])])
 def test_mistakes_end_with_one_sentence(says, arguments, words):
     notebook(Path('e.ipynb'))

@@ -39,7 +39,7 @@ def copied(untrained, tmp_path):
 
 @pytest.mark.parametrize('panel', PANELS)
 def test_what_is_no_run_is_said_in_the_panel(panel, tmp_path):
-    assert 'not a run folder' in panel(tmp_path/'nowhere').message
+    assert 'no such folder' in panel(tmp_path/'nowhere').message
     (tmp_path/'config.json').write_text('{"format": 99}')
     assert 'config.json' in panel(tmp_path).message
 
