@@ -5,6 +5,7 @@
 # %% ../nbs/01_files.ipynb #c002
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -16,20 +17,29 @@ from pathlib import Path
 from typing import Any
 
 # %% auto #0
-__all__ = ['SHORT', 'atomic', 'write_bytes', 'write_json', 'read_bytes', 'read_json', 'is_number', 'brief', 'sha256',
+__all__ = ['SHORT', 'abandoned', 'atomic', 'write_bytes', 'write_json', 'read_bytes', 'read_json', 'is_number', 'brief', 'sha256',
            'write_manifest', 'verify']
 
 # %% ../nbs/01_files.ipynb #c003
+def abandoned(temporary: Path) -> bool:
+    "Whether the process of this machine that wrote `temporary` (`atomic`) is gone."
+    try: os.kill(int(temporary.name.split('.')[-2]), 0)                # signal 0 only asks
+    except ProcessLookupError: return True
+    except (OSError, ValueError, OverflowError): pass                   # somebody else's process, or no number of one
+    return False
+
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`, on failure it is removed.
 
-    What the system refuses (a folder there, a full disk, no permission) is an `OSError` that says it in one sentence.
+    What a killed process left of `path` is removed. What the system refuses (a folder there, a full disk, no permission) is an `OSError` that says it in
+    one sentence.
     """
     path = Path(path)
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in filter(abandoned, path.parent.glob(f'.{glob.escape(path.name)}.*.tmp')): left.unlink(missing_ok=True)
         yield temporary
         with open(temporary, 'rb+') as file: os.fsync(file.fileno())
         os.replace(temporary, path)

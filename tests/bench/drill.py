@@ -77,7 +77,8 @@ def run(kind: str, folder: Path, seconds: float, number: int) -> tuple[list[str]
             continue
         said = process.communicate()[1].decode()
         if process.returncode: raise RuntimeError(f'{kind} {number} failed after kills at {moments}: {said[-2000:]}')
-        return moments, {name: bytes for name, bytes in content(folder).items() if not name.endswith('.log')}
+        runs = [p.parent for p in sorted(folder.rglob('config.json'))]
+        return moments, {f'{run.relative_to(folder)}/{name}': file for run in runs for name, file in content(run).items()}
 
 
 def main() -> None:
