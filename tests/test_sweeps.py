@@ -67,11 +67,12 @@ def test_a_run_that_cannot_be_recorded_is_named_and_the_others_run(plan, tmp_pat
 def test_a_sweep_that_was_killed_goes_on_where_its_runs_were(plan, tmp_path, number):
     file = plan(parameters={'updates': 300})
     command = [sys.executable, '-c', 'from nl_irl.cli import main; main()', 'sweep', str(file), '--workers', '2']
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     cells = read_sweep(file)
     wait_for(lambda: all((c.folder/'snapshots'/'adding.json').exists() for c in cells))
     os.kill(process.pid, number)
-    assert process.wait(60) != 0
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == (130 if number == signal.SIGINT else -number) and ('go on with the same command' in said) == (number == signal.SIGINT)
     for c in cells: wait_for(lambda c=c: standing(c).state == 'cut off' and not (c.folder/'.progress').exists())
     assert [s.state for s in sweep(cells, workers=2)] == ['done', 'done']
     whole = read_sweep(plan(parameters={'updates': 300}, out=str(tmp_path/'whole')))
