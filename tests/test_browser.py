@@ -74,7 +74,7 @@ def lab_page(browser, address: str, notebook: str, errors: list[str], *, seconds
     page.set_default_timeout(1000 * seconds)
     page.on('pageerror', lambda e: errors.append(str(e)))
     dialog = page.locator('.jp-Dialog')                            # on a busy machine JupyterLab may ask which kernel to take
-    page.add_locator_handler(dialog, lambda: dialog.locator('.jp-mod-accept').first.click())
+    page.add_locator_handler(dialog, lambda: dialog.locator('.jp-mod-accept').first.click(), no_wait_after=True)
     page.goto(f'{address}/lab/tree/{notebook}?reset')
     page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
     return page
