@@ -11,7 +11,6 @@ import pickle
 import random
 import shutil
 import struct
-import time
 
 import h5py
 import numpy as np
@@ -23,7 +22,7 @@ import torch
 from test_features import views, write_hdf5, world  # noqa: F401
 from test_resume import TOY
 
-from nl_irl import experiment as experiments
+from nl_irl import experiment as experiments, learned
 from nl_irl.cli import main
 from nl_irl.benchmarks import load_benchmark
 from nl_irl.experiment import notebook_parameters
@@ -164,13 +163,13 @@ CONFIGS = {'endless words': ('words', 10 ** 15), 'a large width': ('width', 10 *
 
 
 @pytest.mark.parametrize('what', CONFIGS)
-def test_a_network_of_other_sizes_than_its_weights_is_not_built(run, what):
-    "Before memory is taken for it."
-    name, value = CONFIGS[what]
+def test_a_network_of_other_sizes_than_its_weights_is_not_built(run, what, monkeypatch):
+    "Only without memory, on torch's meta device."
+    (name, value), (kind, config), built = CONFIGS[what], learned.NETWORKS['policy'], []
+    monkeypatch.setitem(learned.NETWORKS, 'policy', (lambda facts: (built.append(torch.empty(0).device.type), kind(facts))[1], config))
     change(run/'checkpoints'/'policy.json', 'facts', 'config', name, value=value)
-    begun = time.monotonic()
     refused(lambda: load(Run.open(vouch(run)), 'policy'), run/'checkpoints'/'policy', 'not what this version keeps')
-    assert time.monotonic() - begun < 60
+    assert built in ([], ['meta'])
 
 
 @pytest.mark.parametrize('words', [[], 'abc', [1, 2], ['<pad>', '<unk>', '<start>', '<end>', 'a', 'a'], None, [['<pad>']]])
@@ -398,9 +397,7 @@ def toy(tmp_path, monkeypatch):
 def test_a_hostile_plan_is_refused(toy, tmp_path, mark, what):
     content, words = PLANS[what]
     (tmp_path/'plan.yaml').write_bytes(content if isinstance(content, bytes) else content.encode())
-    begun = time.monotonic()
     refused(lambda: read_sweep(tmp_path/'plan.yaml'), tmp_path/'plan.yaml', words)
-    assert time.monotonic() - begun < 60
 
 
 def test_names_in_braces_are_replaced_once():

@@ -54,7 +54,6 @@ def test_every_pin_installs_on_the_oldest_python():
     assert len(ours) > 50 and not refused, f'{refused} do not install on Python {oldest}: pin older ones'
 
 
-
 def test_every_requirement_is_explained():
     "In the table of CONTRIBUTING.md; and it explains no other."
     rows = re.findall(r'^\| ([\w-]+)(?: \(([\w, ]+)\))? \| .* \| [\d.]+ \| [\d.]+ \|$', (ROOT/'CONTRIBUTING.md').read_text(), re.M)

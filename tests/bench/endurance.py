@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -23,6 +24,15 @@ def train(folder: Path, seed: int) -> subprocess.Popen:
     "A method run in `folder`."
     command = [TOOL, 'run', 'method', '-p', 'preset', 'full', '-p', 'seed', str(seed), '--out', str(folder), '--replace']
     with open(folder.with_suffix('.log'), 'wb') as log: return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+
+@contextmanager
+def going(process):
+    "However the block ends, the training `process()` is asked to save and to end."
+    try: yield
+    finally:
+        process().send_signal(signal.SIGTERM)
+        process().wait(120)
 
 
 def below(number: int) -> list:
@@ -57,8 +67,8 @@ def watch(root: Path, run: Path):
     from playwright.sync_api import sync_playwright
     from tqdm import tqdm
     seed, process = 0, train(run, 0)
-    while not (run/'metrics.jsonl').exists(): time.sleep(1)
-    with sync_playwright() as driver, jupyter(root, root.parent/'home', 'JupyterLab Light') as address:
+    while not (run/'metrics.jsonl').exists() and process.poll() is None: time.sleep(1)
+    with going(lambda: process), sync_playwright() as driver, jupyter(root, root.parent/'home', 'JupyterLab Light') as address:
         browser, errors = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS), []
         page = opened(browser, address, PANELS, root, errors)
         stage(page).first.wait_for()
@@ -83,8 +93,6 @@ def watch(root: Path, run: Path):
                 yield dict(part=part, minute=spent, seed=seed, stages=lines) | now
         browser.close()
         if errors: raise RuntimeError(f'the page said {errors[:3]}')
-    process.send_signal(signal.SIGTERM)
-    process.wait(120)
 
 
 def draw(frame):
