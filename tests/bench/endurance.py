@@ -98,12 +98,16 @@ def watch(root: Path, run: Path):
 def draw(frame):
     "Memory and open files of each part over time."
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import NullFormatter, StrMethodFormatter
     from nl_irl.plots.curves import COLORS, tidy
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout='constrained')
     for k, (part, rows) in enumerate(frame.groupby('part', sort=False)):
         axes[0].plot(rows.minute, rows.mb, color=COLORS[k], label=part)
         if part != 'page': axes[1].plot(rows.minute, rows.files, color=COLORS[k])
-    for axis, what in zip(axes, ('memory, MB', 'open files')): tidy(axis).set(yscale='log', xlabel='minutes', ylabel=what)
+    for axis, what in zip(axes, ('memory, MB', 'open files')):
+        tidy(axis).set(yscale='log', xlabel='minutes', ylabel=what)
+        axis.yaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
+        axis.yaxis.set_minor_formatter(NullFormatter())
     figure.legend(ncols=5, frameon=False, loc='outside upper center')
     return figure
 
