@@ -27,10 +27,10 @@ from .runs import PACKAGE, PROGRESS, Run, check_saved, code_checksum, difference
 from .types import require
 
 # %% auto #0
-__all__ = ['MADE', 'REQUEST', 'LEFT', 'KERNEL', 'MISTAKES', 'experiments', 'find_experiment', 'Parameter', 'notebook_parameters',
-           'settle', 'read_request', 'recorded', 'changes', 'tidy', 'settled', 'claim', 'kernel_manager', 'passing_on',
-           'send', 'shown', 'ExperimentFailed', 'Stopped', 'execute', 'explained', 'carry_out', 'run_experiment',
-           'spelled', 'made_by', 'resume_experiment']
+__all__ = ['MADE', 'REQUEST', 'LEFT', 'KERNEL', 'MISTAKES', 'FEW_KEPT', 'experiments', 'find_experiment', 'Parameter',
+           'notebook_parameters', 'settle', 'read_request', 'recorded', 'changes', 'tidy', 'settled', 'claim',
+           'kernel_manager', 'passing_on', 'send', 'shown', 'ExperimentFailed', 'Stopped', 'execute', 'explained',
+           'carry_out', 'run_experiment', 'spelled', 'made_by', 'resume_experiment']
 
 # %% ../nbs/61_experiment.ipynb #c004
 def experiments() -> dict[str, Path]:
@@ -252,6 +252,8 @@ class Stopped(Exception):
 MISTAKES = {'ValueError', 'OSError', *(error.__name__ for error in OSError.__subclasses__())}           # of the user's, or the machine's; others are bugs
 
 # %% ../nbs/61_experiment.ipynb #0c8c4b14
+FEW_KEPT = {'ONEDNN_PRIMITIVE_CACHE_CAPACITY': '32'}
+
 def execute(path: Path, folder: Path, values: Mapping[str, Any], command: str) -> None:
     """Run the notebook at `path` with parameters `values` into folder/notebook.ipynb; `command` is what a user types to go on after an error.
 
@@ -262,7 +264,7 @@ def execute(path: Path, folder: Path, values: Mapping[str, Any], command: str) -
     try:
         import papermill
         with tempfile.TemporaryDirectory(prefix='nl_irl-') as sockets, shown(bars, sys.stderr):
-            manager = kernel_manager({PROGRESS: str(bars)}, sockets)
+            manager = kernel_manager(FEW_KEPT | {PROGRESS: str(bars)}, sockets)
             with passing_on(manager.started) as came:
                 papermill.execute_notebook(plain(path), plain(partial), dict(values), kernel_name='python3', language='python', progress_bar=False,
                                            stdout_file=sys.stdout, kernel_manager_class=manager)
