@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from nl_irl.runs import Run
     from nl_irl.sweeps import Cell, Standing, Watch
+    from nl_irl.types import Episode
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={
     'help_option_names': ['-h', '--help'], 'max_content_width': 110})
@@ -24,10 +25,10 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 # %% auto #0
 __all__ = ['app', 'COLUMNS', 'Split', 'Data', 'Official', 'data_app', 'show_version', 'about', 'join_pairs', 'parse_parameters',
            'print_scores', 'print_files', 'show', 'run', 'resume', 'standings', 'watcher', 'sweep_command',
-           'adapt_command', 'report_command', 'paths_of', 'submit', 'score', 'print_numbers', 'reward_command',
-           'generator_command', 'answer_facts', 'ask_command', 'keep_record', 'record_command', 'pack_command',
-           'data_command', 'clean_command', 'export_command', 'requirement_facts', 'optional_facts', 'doctor',
-           'refusal', 'main']
+           'adapt_command', 'report_command', 'paths_of', 'search_again', 'submit', 'score', 'print_numbers',
+           'reward_command', 'generator_command', 'answer_facts', 'ask_command', 'keep_record', 'record_command',
+           'pack_command', 'data_command', 'clean_command', 'export_command', 'requirement_facts', 'optional_facts',
+           'doctor', 'refusal', 'main']
 
 # %% ../nbs/80_cli.ipynb #c003
 def show_version(wanted: bool) -> None:
@@ -267,7 +268,7 @@ Data = Annotated[str, typer.Option(metavar='FOLDER', help='The Room-to-Room data
 Official = Annotated[str, typer.Option(metavar='official|all', help='The first three instructions of a path (the official scorer), or all.')]
 
 def paths_of(run: Run, split: str, agent: str) -> dict[str, list[str]]:
-    "The viewpoints that `agent` visited in each episode of `split`, by id; with agent '' the only one. A `ValueError` lists what there is."
+    "The viewpoints that `agent` visited in each episode of `split`, by id, as recorded; agent '': the only one. A `ValueError` lists what there is."
     table = run.table('trajectories', ('agent', 'split', 'id', 'viewpoints'))
     agents, splits = sorted(set(table.agent)), sorted(set(table.split))
     if not agent and len(agents) > 1: raise ValueError(f'{run.folder} has trajectories of {", ".join(agents)}: choose one with --agent')
@@ -275,24 +276,35 @@ def paths_of(run: Run, split: str, agent: str) -> dict[str, list[str]]:
     if rows.empty: raise ValueError(f'{run.folder} has no trajectories of {agent or agents[0]!r} on {split!r}; it has agents {agents} and splits {splits}')
     return {row.id: list(row.viewpoints) for row in rows.itertuples()}
 
+def search_again(run: Run, asked: Sequence[Episode], data: str) -> dict[str, list[str]]:
+    "The viewpoints that the searching agent of `run` visits in each of the episodes `asked`, by id (errors: `open_run`, `searched`)."
+    from nl_irl.learned import open_run, searched
+    found = open_run(run, data or None)
+    return {e.task.id: [found.bench.world.ids[row] for row in path] for e, path in zip(asked, searched(found, asked))}
+
 # %% ../nbs/80_cli.ipynb #c012
 @app.command()
 def submit(run: Annotated[Path, typer.Argument(metavar='RUN', help='A run folder.')], split: Split,
            out: Annotated[Path, typer.Option('-o', '--out', metavar='FILE', help='The submission.')],
-           agent: Annotated[str, typer.Option(metavar='NAME', help='Whose trajectories, if there are several agents.')] = '',
+           agent: Annotated[str, typer.Option(metavar='NAME', help="Whose trajectories; 'no map: search' walks now, on any split.")] = '',
            data: Data = '', protocol: Official = 'official') -> None:
     """Write the submission file of a Room-to-Room run.
 
     \b
     nl-irl submit runs/r2r --split test -o submission.json
+    nl-irl submit runs/method --split test --agent 'no map: search' -o submission.json
 
     It is in the leaderboard's format: viewpoint, heading and elevation of every step, for each instruction of the split.
     """
+    from nl_irl.learned import SEARCH
     from nl_irl.runs import Run
     from nl_irl.scoring import write_submission
     from nl_irl.worlds.r2r import episodes, load_r2r
-    paths, world = paths_of(Run.open(run), split, agent), load_r2r(data or None, boxes=False)
+    made = Run.open(run)
+    recorded = None if agent == SEARCH else paths_of(made, split, agent)
+    world = load_r2r(data or None, boxes=False)
     asked = episodes(data or None, split, world, protocol)
+    paths = search_again(made, asked, data) if recorded is None else recorded
     missing = [e.task.id for e in asked if e.task.id not in paths]
     if missing: raise ValueError(f'{run} lacks {len(missing)} of {len(asked)} episodes of {split}, such as {missing[0]}; was it run with this protocol?')
     write_submission(out, world, asked, [paths[e.task.id] for e in asked])

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+from tqdm.auto import tqdm
 
 from .appraisal import Truth, appraise
 from .benchmarks import Benchmark, load_benchmark
@@ -24,8 +25,8 @@ from .files import brief, is_number
 from .models.generator import GeneratorConfig, GoalGenerator
 from .models.policy import Policy, PolicyConfig
 from .models.reward import RouteReward
-from .planning import by_reward
-from .rollout import run_episodes
+from .planning import by_reward, search
+from .rollout import questions, run_episodes
 from .runs import FORMAT, Recording, Run, save_tensors
 from .text import Vocabulary
 from .types import Episode, require
@@ -35,8 +36,8 @@ from .worlds.scenes import SceneConfig
 from .worlds.tables import checksum
 
 # %% auto #0
-__all__ = ['NETWORKS', 'keep', 'load', 'Learned', 'benchmark_of', 'open_run', 'checker', 'appraised', 'reward_appraisal',
-           'generator_appraisal', 'pack']
+__all__ = ['NETWORKS', 'SEARCH', 'keep', 'load', 'Learned', 'benchmark_of', 'open_run', 'checker', 'appraised',
+           'reward_appraisal', 'generator_appraisal', 'searched', 'pack']
 
 # %% ../nbs/63_learned.ipynb #c003
 NETWORKS = {'policy': (Policy, PolicyConfig), 'reward': (RouteReward, PolicyConfig), 'generator': (GoalGenerator, GeneratorConfig)}
@@ -150,6 +151,21 @@ def reward_appraisal(found: Learned, split: str, *, seed: int = 0) -> dict[str, 
 def generator_appraisal(found: Learned, split: str, *, seed: int = 0) -> dict[str, float]:
     "What a generator's sentences about `split` are worth (`appraise_generator`); a `ValueError` names the splits, or what the run does not keep."
     return appraise_generator(found.network('generator'), found.env, found.answered(split), found.vocabulary, found.bench, seed=seed)[0]
+
+# %% ../nbs/63_learned.ipynb #n001
+SEARCH = 'no map: search'               # its name in the results of the experiment `method`
+
+def searched(found: Learned, episodes: Sequence[Episode], *, batch: int = 256) -> list[np.ndarray]:
+    """All viewpoint rows that the agent `SEARCH` of `found` walks in each of `episodes`, which are taken `batch` at a time.
+
+    A `ValueError` if the run keeps no policy or no reward, or lacks a setting.
+    """
+    policy, reward, limits = found.network('policy'), found.network('reward'), {name: found.setting('planning', name) for name in ('sure', 'metres')}
+    paths = []
+    for k in tqdm(range(0, len(episodes), batch), desc='searching', leave=False, disable=len(episodes) <= batch):
+        asked = questions(found.env, [e.task for e in episodes[k:k + batch]], found.vocabulary)
+        paths += search(policy, by_reward(reward, found.env), found.env, asked, **limits).path
+    return paths
 
 # %% ../nbs/63_learned.ipynb #c017
 def pack(run: Run, folder: Path | str, checkpoints: Sequence[str] = ()) -> Run:

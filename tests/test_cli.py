@@ -213,6 +213,34 @@ def test_a_submission_scores_as_its_trajectories(says):
     refused(says('submit', 'runs/r', '--split', 'test', '-o', 'x.json'), "no trajectories of 'cloned' on 'test'", 'val_seen')
 
 
+@pytest.mark.r2r
+def test_the_agent_that_searches_walks_anew_for_a_submission(says, tmp_path):
+    import torch
+    from nl_irl.benchmarks import load_benchmark
+    from nl_irl.learned import keep
+    from nl_irl.models.policy import Policy, PolicyConfig
+    from nl_irl.models.reward import RouteReward
+    from nl_irl.text import build_vocabulary
+    from nl_irl.worlds.r2r import split_records
+    world = load_benchmark('r2r', preset='tiny').world
+    vocabulary = build_vocabulary(['walk past the sofa'], minimum=1)
+    sizes = PolicyConfig(words=len(vocabulary), labels=len(world.labels), width=16, word_width=8, label_width=8, landmark_width=8)
+    torch.manual_seed(0)
+    networks = {'policy': Policy(sizes), 'reward': RouteReward(sizes)}
+    for name, kept in (('whole', networks), ('part', {'policy': networks['policy']})):
+        run = Recording.create(tmp_path/name, {'world': 'r2r', 'preset': 'tiny'}, settings={'horizon': 6, 'planning': {'sure': 2., 'metres': 30.}})
+        keep(run, vocabulary, **kept)
+        finish(run)
+    asked = split_records(None, 'test')[1][:4]
+    (tmp_path/'few.json').write_text(json.dumps(asked))
+    search = ('--split', 'few.json', '--agent', 'no map: search', '-o', 'mine.json')
+    refused(says('submit', 'part', *search), 'keeps no reward')
+    assert says('submit', 'whole', *search)[0] == 0
+    walked = {r['instr_id']: [step[0] for step in r['trajectory']] for r in json.loads((tmp_path/'mine.json').read_text())}
+    assert walked.keys() == {f"{r['path_id']}_{k}" for r in asked for k in range(3)}
+    assert all(walked[f"{r['path_id']}_{k}"][0] == r['path'][0] for r in asked for k in range(3)) and max(map(len, walked.values())) > 3
+
+
 def test_reward_and_generator_say_what_they_are_worth(says, tmp_path):
     import torch
     from nl_irl.benchmarks import load_benchmark
