@@ -20,7 +20,8 @@ VARIABLE = 'NL_IRL_DATA'
 
 # %% auto #0
 __all__ = ['VARIABLE', 'SIMULATOR', 'REVERIE', 'DOWNLOAD', 'PARTS', 'data_folder', 'Part', 'need', 'present', 'absence',
-           'count_paths', 'count_viewpoints', 'count_objects', 'describe', 'digest', 'Fact', 'check', 'check_parts']
+           'count_paths', 'count_viewpoints', 'count_objects', 'describe', 'digest', 'Fact', 'check_part',
+           'check_parts']
 
 # %% ../nbs/03_data.ipynb #c003
 def data_folder(path: Path | str | None = None) -> Path:
@@ -115,7 +116,7 @@ class Fact:
     detail: str
     source: str
 
-def check(folder: Path, part: Part) -> Fact:
+def check_part(folder: Path, part: Part) -> Fact:
     "Read all of one part and compare it with the release."
     path = folder/part.path
     if not present(path): return Fact(part.path, 'missing', f'{absence(path)}the release has {part.content}', part.source)
@@ -130,4 +131,4 @@ def check(folder: Path, part: Part) -> Fact:
 
 def check_parts(folder: Path | str | None = None) -> list[Fact]:
     "One `Fact` for each part of the data folder, whether it is there or not; reading all of it takes some seconds."
-    return [check(data_folder(folder), part) for part in PARTS]
+    return [check_part(data_folder(folder), part) for part in PARTS]

@@ -28,9 +28,9 @@ from .types import require
 
 # %% auto #0
 __all__ = ['MADE', 'REQUEST', 'LEFT', 'KERNEL', 'MISTAKES', 'FEW_KEPT', 'experiments', 'find_experiment', 'Parameter',
-           'notebook_parameters', 'settle', 'read_request', 'recorded', 'changes', 'tidy', 'settled', 'claim',
+           'notebook_parameters', 'settle', 'read_request', 'recorded', 'changes', 'put_away', 'settled', 'claim',
            'kernel_manager', 'passing_on', 'send', 'shown', 'ExperimentFailed', 'Stopped', 'execute', 'explained',
-           'carry_out', 'run_experiment', 'spelled', 'made_by', 'resume_experiment']
+           'carry_out', 'run_experiment', 'command_line', 'made_by', 'resume_experiment']
 
 # %% ../nbs/61_experiment.ipynb #c004
 def experiments() -> dict[str, Path]:
@@ -127,7 +127,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 # %% ../nbs/61_experiment.ipynb #c013
 LEFT = ('snapshots', 'partial.ipynb', '.progress')          # by a kill right after the manifest was written
 
-def tidy(folder: Path) -> None:
+def put_away(folder: Path) -> None:
     "Put away what a finished run in `folder` has no use for."
     shutil.rmtree(folder/'snapshots', ignore_errors=True)
     if (folder/'partial.ipynb').exists(): os.replace(folder/'partial.ipynb', folder/'notebook.ipynb')
@@ -139,7 +139,7 @@ def settled(folder: Path) -> Literal['cut off', 'finished']:
     if not run.finished:
         check_saved(folder)
         return 'cut off'
-    if any((folder/name).exists() for name in LEFT): tidy(folder)
+    if any((folder/name).exists() for name in LEFT): put_away(folder)
     return 'finished'
 
 # %% ../nbs/61_experiment.ipynb #d968c604
@@ -294,7 +294,7 @@ def carry_out(path: Path, folder: Path, request: dict[str, Any], *, replace: boo
         if held == 'finished': print(f'{folder} has finished with these parameters and this code: not run again', file=sys.stderr)
         else:
             if held == 'cut off': print(f'{folder} goes on from where it was cut off', file=sys.stderr)
-            command = f'nl-irl resume {shlex.quote(str(folder))}' if request['experiment'] in experiments() else spelled(request, folder, str(path))
+            command = f'nl-irl resume {shlex.quote(str(folder))}' if request['experiment'] in experiments() else command_line(request, folder, str(path))
             execute(path, folder, request['parameters'] | {'out': str(folder.resolve())}, command)
             require((folder/'manifest.json').exists(), f'{folder}: the notebook {path} ended without finishing its run; end it with finish(run)')
         return Run.open(folder)
@@ -311,7 +311,7 @@ def run_experiment(name: str, parameters: Mapping[str, Any], out: Path | str, *,
     return carry_out(path, Path(out), request, replace=replace)
 
 # %% ../nbs/61_experiment.ipynb #c025
-def spelled(request: Mapping[str, Any], folder: Path, path: str = '') -> str:
+def command_line(request: Mapping[str, Any], folder: Path, path: str = '') -> str:
     "The `nl-irl run` command that makes `request` in `folder`, by the experiment's name or from the notebook at `path`."
     text = lambda value: value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
     pairs = [word for name, value in request['parameters'].items() for word in ('-p', name, text(value))]
@@ -335,12 +335,12 @@ def resume_experiment(out: Path | str) -> Run:
     if (folder/'manifest.json').exists():
         print(f'{folder} has finished', file=sys.stderr)
         if any((folder/name).exists() for name in LEFT):
-            with lock(folder, name='.runner'): tidy(folder)
+            with lock(folder, name='.runner'): put_away(folder)
         return Run.open(folder)
     name = request['experiment']
-    require(name in known, f'{folder}: was run from a notebook of your own: go on with {spelled(request, folder)}, giving {name} its full path')
+    require(name in known, f'{folder}: was run from a notebook of your own: go on with {command_line(request, folder)}, giving {name} its full path')
     now = request | {'notebook': sha256(known[name]), 'code': code_checksum()}
     changed = recorded(folder) and changes(request, now)
     require(not changed, f'{folder}: {changed} changed since it was begun ({changed and made_by(folder)}): resume it there, or begin anew with '
-            f'{spelled(request, folder)} --replace')
+            f'{command_line(request, folder)} --replace')
     return carry_out(known[name], folder, now, replace=False)

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .benchmarks import Benchmark
-from .experiment import find_experiment, notebook_parameters, read_request, spelled
+from .experiment import command_line, find_experiment, notebook_parameters, read_request
 from .files import write_bytes
 from .learned import benchmark_of
 from .runs import UNREADABLE, Run, read_table, read_timings, said
@@ -30,9 +30,9 @@ from .types import require
 from .worlds.tables import distance_between
 
 # %% auto #0
-__all__ = ['FORMAT', 'FREE', 'NAMES', 'NUMBERS', 'COLUMNS', 'FACTS', 'changed_parameters', 'asked', 'slim', 'curves', 'quantiles',
-           'facts_of', 'record', 'Record', 'read_record', 'read_records', 'of_cells', 'results_of', 'episode_facts',
-           'record_world']
+__all__ = ['FORMAT', 'FREE', 'NAMES', 'NUMBERS', 'COLUMNS', 'FACTS', 'changed_parameters', 'asked', 'slim', 'mean_curves',
+           'quantiles', 'facts_of', 'record', 'Record', 'read_record', 'read_records', 'of_cells', 'recorded_results',
+           'episode_facts', 'record_world']
 
 # %% ../nbs/73_records.ipynb #n004
 FORMAT = 1                                                          # of records; a change that older code cannot read raises it
@@ -60,7 +60,7 @@ def slim(results: pd.DataFrame) -> pd.DataFrame:
     found = results[[c for c in COLUMNS if c in results]]
     return found.assign(**{c: found[c].astype('category') if kind is str else found[c].round(3).astype(kind) for c, kind in COLUMNS.items() if c in found})
 
-def curves(metrics: pd.DataFrame, points: int = 30) -> dict[str, list[list[float]]]:
+def mean_curves(metrics: pd.DataFrame, points: int = 30) -> dict[str, list[list[float]]]:
     "{name: [steps, values]} of each column of `metrics`, means over at most `points` intervals."
     found = {}
     for name in metrics.columns.drop('step', errors='ignore'):
@@ -84,11 +84,12 @@ def facts_of(run: Run) -> dict[str, Any]:
     there = lambda name: run.table(name) if (run.folder/f'{name}.parquet').exists() else None
     worth, rewards = there('appraisal'), there('rewards')
     return dict(
-        format=FORMAT, experiment=experiment, parameters=changed, command=spelled({'experiment': experiment, 'parameters': changed}, Path('runs')/experiment),
+        format=FORMAT, experiment=experiment, parameters=changed,
+        command=command_line({'experiment': experiment, 'parameters': changed}, Path('runs')/experiment),
         base=config.get('base'), device=given.get('device', 'cpu'), cpu_s=spent.groupby('what', sort=False).cpu_s.sum().round(1).to_dict(),
         **{name: config.get(name) for name in ('data', 'sees', 'code', 'git', 'versions', 'threads')},
         appraisal=[] if worth is None else [[*row] for row in worth.astype(object).where(worth.notna(), None).itertuples(index=False)],
-        rewards=[] if rewards is None else quantiles(rewards), curves=curves(run.metrics()))
+        rewards=[] if rewards is None else quantiles(rewards), curves=mean_curves(run.metrics()))
 
 def record(run: Run, folder: Path | str) -> Path:
     "Write the record of `run` into `folder`, in place of an older one; its path. A `ValueError` if the run has not finished or has no results."
@@ -151,7 +152,7 @@ def of_cells(records: Sequence[Record], cells: Sequence[Cell]) -> list[tuple[Cel
         found.append((cell, fits[0] if fits else None))
     return found
 
-def results_of(records: Sequence[Record], cells: Sequence[Cell]) -> pd.DataFrame:
+def recorded_results(records: Sequence[Record], cells: Sequence[Cell]) -> pd.DataFrame:
     """The results of all recorded `cells`, with the names of record and row in columns record and row, and those of its parameters that any cell has.
 
     A `ValueError` where none is recorded.

@@ -15,12 +15,12 @@ from torch.nn import functional as F
 
 from .batches import Batch
 from .environment import Environment
-from .models.generator import LEVELS, GoalGenerator, Memory, Scene, kept, log_likelihood, remind, tells
+from .models.generator import LEVELS, GoalGenerator, Scene, SpeechState, kept, log_likelihood, remind, tells
 from .text import END, PAD, START, UNKNOWN
 from .types import Level, require
 
 # %% auto #0
-__all__ = ['Manner', 'pick', 'sayable', 'only', 'speak', 'beam', 'parts_of', 'together', 'latent_of', 'say', 'likeliest_of',
+__all__ = ['Manner', 'pick_word', 'sayable', 'only', 'speak', 'beam', 'parts_of', 'one_table', 'latent_of', 'say', 'likeliest_of',
            'tries_at', 'relabel', 'edits', 'edited', 'rephrase', 'sample_goals', 'interpolate']
 
 # %% ../nbs/46_relabel.ipynb #c004
@@ -42,7 +42,7 @@ class Manner:
         require(self.latent in ('mean', 'sample', 'posterior'), f"latent must be 'mean', 'sample' or 'posterior', got {self.latent!r}")
         require(0 < self.top_p <= 1 and min(self.temperature, self.beams, self.words, self.tries) > 0, f'needs a share, and all else over 0, got {self}')
 
-def pick(logits: Tensor, how: Manner, generator: torch.Generator | None) -> Tensor:
+def pick_word(logits: Tensor, how: Manner, generator: torch.Generator | None) -> Tensor:
     "(batch,) one word for each row of `logits` (batch, words): the likeliest, or drawn from the nucleus `how.top_p` (Holtzman et al. 2020)."
     if how.search == 'greedy': return logits.argmax(-1)
     probability, word = (logits / how.temperature).softmax(-1).sort(-1, descending=True)
@@ -55,10 +55,10 @@ def sayable(logits: Tensor, before: Tensor | None) -> Tensor:
     logits = logits.index_fill(-1, torch.tensor([PAD, UNKNOWN, START] + [END] * (before is None), device=logits.device), -torch.inf)
     return logits if before is None else logits.scatter(-1, before[..., None], -torch.inf)
 
-def only(scene: Scene, memory: Memory, keep: Tensor) -> tuple[Scene, Memory]:
+def only(scene: Scene, memory: SpeechState, keep: Tensor) -> tuple[Scene, SpeechState]:
     "Those rows of a batch that `keep` (row,) indexes, in that order."
     some = lambda x: x[:, keep].contiguous()
-    return Scene(*(x[keep] for x in scene)), Memory(*(tuple(map(some, states)) for states in memory[:2]), *map(some, memory[2:]))
+    return Scene(*(x[keep] for x in scene)), SpeechState(*(tuple(map(some, states)) for states in memory[:2]), *map(some, memory[2:]))
 
 @torch.no_grad()
 def speak(goals: GoalGenerator, scene: Scene, z: Tensor, mark: Tensor, how: Manner, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -67,7 +67,7 @@ def speak(goals: GoalGenerator, scene: Scene, z: Tensor, mark: Tensor, how: Mann
     row, live, word, memory = torch.arange(len(mark), device=mark.device), torch.ones_like(mark, dtype=torch.bool), mark[:, None], None
     for t in range(how.words):
         logits, memory = goals(scene, z, word, memory)
-        word = pick(sayable(logits[:, 0], word[:, 0] if t else None), how, generator)
+        word = pick_word(sayable(logits[:, 0], word[:, 0] if t else None), how, generator)
         nats.index_add_(0, row, logits[:, 0].log_softmax(-1).gather(1, word[:, None])[:, 0].where(live, 0))
         live = live & (word != END)
         said[row, t] = word * live
@@ -113,7 +113,7 @@ def parts_of(batch: Batch, level: Tensor | Level, size: int) -> list[tuple[Batch
     parts = [slice(k, k + size) for k in range(0, len(level), size)]
     return [(Batch(batch.tokens[p], *(x[p, :int(order[p].max())] for x in batch[1:])), level[p]) for p in parts]
 
-def together(parts: Sequence[Tensor]) -> Tensor:
+def one_table(parts: Sequence[Tensor]) -> Tensor:
     "Token rows, (batch, word) each, of several widths as one table, padded."
     width = max(x.shape[1] for x in parts)
     return torch.cat([F.pad(x, (0, width - x.shape[1]), value=PAD) for x in parts])
@@ -131,7 +131,7 @@ def say(goals: GoalGenerator, scene: Scene, tokens: Tensor, mark: Tensor, how: M
 
 def likeliest_of(goals: GoalGenerator, scene: Scene, found: Sequence[Tensor], mark: Tensor) -> tuple[Tensor, Tensor]:
     "Of several sentences (batch, word) for each trajectory the likeliest with z at the prior's mean, and (batch,) its nats there."
-    said, z = torch.stack(together(found).split(len(mark))), goals.prior(scene, mark).mean
+    said, z = torch.stack(one_table(found).split(len(mark))), goals.prior(scene, mark).mean
     nats = torch.stack([log_likelihood(goals, scene, z, torch.cat([mark[:, None], s], 1)) for s in said])
     best, row = nats.argmax(0), torch.arange(len(mark), device=mark.device)
     return said[best, row], nats[best, row]
@@ -163,7 +163,7 @@ def relabel(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Tens
     found = [tried[0] if how.tries == 1 else likeliest_of(goals, scene, [tokens for tokens, _ in tried], mark)
              for scene, mark, tried in tries_at(goals, env, batch, level, how, generator, size)]
     if not found: return batch, torch.zeros(0)
-    return batch._replace(tokens=together([tokens for tokens, _ in found]).cpu()), torch.cat([nats for _, nats in found]).cpu()
+    return batch._replace(tokens=one_table([tokens for tokens, _ in found]).cpu()), torch.cat([nats for _, nats in found]).cpu()
 
 # %% ../nbs/46_relabel.ipynb #c015
 def edits(one: Tensor, other: Tensor) -> Tensor:
@@ -197,9 +197,9 @@ def rephrase(goals: GoalGenerator, env: Environment, batch: Batch, *, level: Ten
     """
     if not len(batch.tokens): return batch, torch.zeros(0)
     parts = [tried for *_, tried in tries_at(goals, env, batch, level, replace(how, tries=tries), generator, size)]
-    found = [(together([tokens for tokens, _ in one]).cpu(), torch.cat([nats for _, nats in one]).cpu()) for one in zip(*parts, strict=True)]
+    found = [(one_table([tokens for tokens, _ in one]).cpu(), torch.cat([nats for _, nats in one]).cpu()) for one in zip(*parts, strict=True)]
     telling = lambda tokens: kept(tokens, tells(goals, tokens.to(env.device)).cpu())
-    said = torch.stack(together([tokens for tokens, _ in found]).split(len(batch.tokens)))                  # (try, batch, word)
+    said = torch.stack(one_table([tokens for tokens, _ in found]).split(len(batch.tokens)))                  # (try, batch, word)
     nats = torch.stack([nats for _, nats in found])                                                         # (try, batch)
     score = torch.stack([-edited(telling(batch.tokens), telling(s)) - edited(batch.tokens, s).le(change).float() for s in said])
     best, row = (score + nats / (10 * (1 + said.ne(PAD).sum(-1)))).argmax(0), torch.arange(len(batch.tokens))

@@ -24,8 +24,9 @@ from .runs import Run, read_timings
 from .types import require
 
 # %% auto #0
-__all__ = ['STYLE', 'DRAWN_HERE', 'ABOUT', 'page', 'html_table', 'picture', 'may_see', 'results_of', 'score_table', 'means_table',
-           'level_table', 'drawn', 'curves', 'examples', 'side_by_side', 'flat', 'origin', 'report']
+__all__ = ['STYLE', 'DRAWN_HERE', 'ABOUT', 'html_page', 'html_table', 'embedded_picture', 'may_see', 'results_of', 'score_table',
+           'means_table', 'level_table', 'figure_png', 'curves_section', 'examples', 'side_by_side', 'flat', 'origin',
+           'report']
 
 # %% ../nbs/72_report.ipynb #c004
 STYLE = '''
@@ -44,7 +45,7 @@ figure { margin: 1rem 0 1.6rem; } .grid { display: grid; grid-template-columns: 
 @media print { body { margin: 0; max-width: none; font-size: 11px; } h2 { break-after: avoid; } figure, tr { break-inside: avoid; } }
 '''
 
-def page(title: str, subtitle: str, sections: Mapping[str, str]) -> str:
+def html_page(title: str, subtitle: str, sections: Mapping[str, str]) -> str:
     "A whole HTML page; `sections` maps headings to HTML, and those that are empty are left out."
     body = ''.join(f'<h2>{escape(name)}</h2>\n{html}\n' for name, html in sections.items() if html)
     return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -57,7 +58,7 @@ def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: S
     line = lambda cells, tag: '<tr>' + ''.join(f'<{tag}{kind(k)}>{cell}</{tag}>' for k, cell in enumerate(cells)) + '</tr>'
     return '<div class="scroll"><table>' + '\n'.join([line(head, 'th'), *(line(cells, 'td') for cells in rows)]) + '</table></div>'
 
-def picture(png: bytes, caption: str) -> str:
+def embedded_picture(png: bytes, caption: str) -> str:
     "An embedded PNG with its caption; a `ValueError` for anything else, which a link in a run folder may lead to."
     require(png.startswith(b'\x89PNG\r\n'), f'{caption}: no PNG, so it is not shown; run again')
     source = f'data:image/png;base64,{base64.b64encode(png).decode()}'
@@ -109,7 +110,7 @@ def level_table(frame: pd.DataFrame) -> str:
     return html_table(['agent', *(f'{escape(level)}<br><small>{escape(split)}</small>' for split, level in columns)], rows, numbers=range(1, 1 + len(columns)))
 
 # %% ../nbs/72_report.ipynb #c010
-def drawn(draw: Callable[[Figure], Any], width: float, height: float) -> bytes:
+def figure_png(draw: Callable[[Figure], Any], width: float, height: float) -> bytes:
     "The PNG of a figure of `width` by `height` inches that `draw` fills."
     figure, content = Figure(figsize=(width, height), layout='constrained'), io.BytesIO()
     with rc_context({'text.parse_math': False}):                        # names come from run folders: a $ in one is a $
@@ -117,7 +118,7 @@ def drawn(draw: Callable[[Figure], Any], width: float, height: float) -> bytes:
         figure.savefig(content, format='png', dpi=160, metadata={'Software': None})
     return content.getvalue()
 
-def curves(run: Run) -> str:
+def curves_section(run: Run) -> str:
     "The run's losses and rates over its updates; nothing where nothing was logged."
     metrics = run.metrics()
     rates = [c for c in metrics if c.endswith('SR')]
@@ -126,7 +127,7 @@ def curves(run: Run) -> str:
     def draw(figure: Figure) -> None:
         for ax, (columns, rate) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
             learning_curve(metrics, ax, columns, rates=rate).set_title('loss' if not rate else 'while learning', loc='left', fontsize=10, color=INK)
-    return picture(drawn(draw, 4.6 * len(panels), 2.9), f'{run.folder.name}: learning curves; lines are means over a fiftieth of the run')
+    return embedded_picture(figure_png(draw, 4.6 * len(panels), 2.9), f'{run.folder.name}: learning curves; lines are means over a fiftieth of the run')
 
 def examples(run: Run, each: int = 2) -> str:
     "For each split of the run's trajectories the first `each` episodes that succeeded and that failed."
@@ -182,19 +183,19 @@ def report(folders: Sequence[Path | str], out: Path | str) -> Path:
         figure.get_layout_engine().set(wspace=0.08)
         interval_plot(table, left)
         interval_plot(table, right, metric='SPL', label='SPL').get_legend().remove()
-    chart = picture(drawn(draw, 10, 1 + 0.36 * table.agent.nunique()), 'Success, and success weighted by path length')
+    chart = embedded_picture(figure_png(draw, 10, 1 + 0.36 * table.agent.nunique()), 'Success, and success weighted by path length')
     names = list(dict.fromkeys(run.config.get('experiment') or run.folder.name for run in runs))
     files = [(run, png) for run in runs for png in sorted(run.folder.glob('figures/*.png')) if png.stem not in DRAWN_HERE]
-    pictures = ''.join(picture(png.read_bytes(), f'{run.folder.name}: {png.stem.replace("_", " ")}') for run, png in files)
+    pictures = ''.join(embedded_picture(png.read_bytes(), f'{run.folder.name}: {png.stem.replace("_", " ")}') for run, png in files)
     settings = [flat(run.config['parameters'] | run.config.get('settings', {})) for run in runs]
     named = lambda run, html: f'<h3>{escape(run.folder.name)}</h3>' * (len(runs) > 1) + html
     sections = {
-        'Scores': f'<p>{ABOUT}</p>{score_table(frame)}{chart}', 'Learning': ''.join(map(curves, runs)),
+        'Scores': f'<p>{ABOUT}</p>{score_table(frame)}{chart}', 'Learning': ''.join(map(curves_section, runs)),
         'Pictures': pictures and f'<div class="grid">{pictures}</div>',
         'Success by level of instruction, %': level_table(frame),
         'Examples': ''.join(named(run, examples(run)) for run in runs if (run.folder/'trajectories.parquet').exists()),
         'All metrics': means_table(frame, metrics), 'Parameters': side_by_side(runs, settings),
         'What made this': side_by_side(runs, [origin(run) for run in runs])}
     title = f'nl_irl: {", ".join(names)}'
-    write_bytes(out, page(title, 'Run folders: ' + ', '.join(run.folder.name for run in runs), sections).encode())
+    write_bytes(out, html_page(title, 'Run folders: ' + ', '.join(run.folder.name for run in runs), sections).encode())
     return Path(out)

@@ -21,14 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .experiment import find_experiment, notebook_parameters, read_request, send, settle, spelled
+from .experiment import command_line, find_experiment, notebook_parameters, read_request, send, settle
 from .files import brief, read_bytes, write_bytes
 from .runs import code_checksum, read_timings
 from .types import require
 
 # %% auto #0
 __all__ = ['KEYS', 'MOST', 'PROCESS', 'STOPPED', 'Watch', 'ENGINES', 'Cell', 'of_kind', 'filled', 'combinations', 'read_yaml',
-           'read_sweep', 'Standing', 'beside', 'stage', 'standing', 'run_cell', 'sweep', 'by_processes', 'by_ray',
+           'read_sweep', 'Standing', 'file_beside', 'stage', 'standing', 'run_cell', 'sweep', 'by_processes', 'by_ray',
            'left_s', 'sweep_line']
 
 # %% ../nbs/65_sweeps.ipynb #n005
@@ -43,7 +43,7 @@ class Cell:
     @property
     def command(self) -> str:
         "The `nl-irl run` command that makes it."
-        return spelled({'experiment': self.experiment, 'parameters': self.parameters}, self.folder)
+        return command_line({'experiment': self.experiment, 'parameters': self.parameters}, self.folder)
 
 def of_kind(value: Any, kind: type, where: str) -> Any:
     "`value` if it is of `kind` (nothing at all is an empty one); else a `ValueError` that says `where`."
@@ -114,7 +114,7 @@ class Standing:
     cpu_s: float = 0.
     wall_s: float = 0.
 
-def beside(cell: Cell, suffix: str) -> Path:
+def file_beside(cell: Cell, suffix: str) -> Path:
     "A file beside the folder of `cell`: '.log' is what its run printed, '.failed' why it failed."
     return cell.folder.with_name(cell.folder.name + suffix)
 
@@ -136,7 +136,7 @@ def standing(cell: Cell, running: bool = False) -> Standing:
             known = notebook_parameters(find_experiment(cell.experiment))
             if (request['experiment'], request['parameters']) == (Path(cell.experiment).name, settle(known, cell.parameters, cell.experiment)):
                 return Standing('done', 'by other code' * (request['code'] != code_checksum()), **spent)
-    if beside(cell, '.failed').exists(): return Standing('failed', beside(cell, '.failed').read_text(encoding='utf-8').strip(), **spent)
+    if file_beside(cell, '.failed').exists(): return Standing('failed', file_beside(cell, '.failed').read_text(encoding='utf-8').strip(), **spent)
     return Standing('cut off', stage(cell.folder), **spent) if (cell.folder/'request.json').exists() else Standing('waiting')
 
 # %% ../nbs/65_sweeps.ipynb #n013
@@ -151,9 +151,9 @@ main()
 def run_cell(cell: Cell, started: list[int] | None = None) -> str:
     "Run `cell`, or go on with it, its process id in `started` meanwhile: '' or why it failed, which is also kept beside its folder."
     cell.folder.parent.mkdir(parents=True, exist_ok=True)
-    beside(cell, '.failed').unlink(missing_ok=True)
+    file_beside(cell, '.failed').unlink(missing_ok=True)
     started = [] if started is None else started
-    with open(beside(cell, '.log'), 'ab') as log:
+    with open(file_beside(cell, '.log'), 'ab') as log:
         begun = log.tell()
         command = [sys.executable, '-c', PROCESS, str(os.getpid()), *shlex.split(cell.command)[1:]]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
@@ -161,9 +161,9 @@ def run_cell(cell: Cell, started: list[int] | None = None) -> str:
         try: code = process.wait()
         finally: started.remove(process.pid)
     if not code: return ''
-    said = beside(cell, '.log').read_bytes()[begun:].decode(errors='replace').replace('\r', '\n')
+    said = file_beside(cell, '.log').read_bytes()[begun:].decode(errors='replace').replace('\r', '\n')
     why = '\n'.join([line for line in said.splitlines() if line.strip()][-3:]) or f'ended with status {code}'
-    if code not in STOPPED: write_bytes(beside(cell, '.failed'), why.encode())
+    if code not in STOPPED: write_bytes(file_beside(cell, '.failed'), why.encode())
     return why
 
 STOPPED = (130, 129, 143, -signal.SIGINT, -signal.SIGTERM, -signal.SIGKILL)              # by a signal: cut off, not failed

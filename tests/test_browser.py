@@ -17,7 +17,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from nl_irl.panels import TalkToAgent
-from nl_irl.panels.playback import Playback, select, shown
+from nl_irl.panels.playback import Playback, select, shown_episode
 from nl_irl.panels.stage import save_page
 from nl_irl.panels.talk import told, why_not
 from nl_irl.panels.workbench import follow_talk
@@ -124,7 +124,7 @@ def copied(untrained, tmp_path):
 def test_the_workbench_is_driven_in_jupyterlab(browser, copied, tmp_path):
     playback, errors = Playback(copied), []
     key = select(playback)[0]
-    episode = shown(playback, key)
+    episode = shown_episode(playback, key)
     with jupyter(copied.parent, tmp_path/'home', 'JupyterLab Light') as address:
         page = opened(browser, address, "from nl_irl.panels import Workbench\nbench = Workbench('run')\nbench", copied.parent, errors)
         text = lambda: stage(page).inner_text()
@@ -216,7 +216,7 @@ def test_the_player_in_the_dark_at_800_pixels(browser, copied, tmp_path):
 
 def test_a_saved_page_plays_without_kernel_and_network(browser, untrained, tmp_path):
     playback, errors, asked = Playback(untrained), [], []
-    episodes = [shown(playback, key) for key in select(playback)[:2]]
+    episodes = [shown_episode(playback, key) for key in select(playback)[:2]]
     file = save_page(tmp_path/'page.html', {e['scan']: playback.scene(e['scan']) for e in episodes}, episodes)
     page = browser.new_page(viewport={'width': 1100, 'height': 900})
     page.on('pageerror', lambda e: errors.append(str(e)))

@@ -79,10 +79,10 @@ def test_the_tables_of_a_scene_are_those_of_the_house(folder, made):
 
     Doors are left out: ours are open, so that habitat sees through them.
     """
-    from nl_irl.worlds.scenes import SceneConfig, photograph, sources, world_of_shots
+    from nl_irl.worlds.scenes import SceneConfig, photograph, scene_sources, world_of_shots
     agreed, asked = np.zeros(2), np.zeros(2)
     for house in (flat(made), tall(made)):
-        source, config = sources(folder/f'{house.name}.glb')[0], SceneConfig(lens=Lens(size=128))
+        source, config = scene_sources(folder/f'{house.name}.glb')[0], SceneConfig(lens=Lens(size=128))
         with source.opened(config) as sim: shot = photograph(sim, config, house.name)
         worlds, kinds = (made.world, world_of_shots([shot], 'scene', 36)), {t.category for t in house.things}
         for id in shot.scan.ids:
@@ -206,7 +206,7 @@ def test_an_agent_of_the_graph_is_driven(tmp_path, made):
     from nl_irl.rollout import questions
     from nl_irl.runs import Run
     from nl_irl.worlds.mesh import export_glb
-    from nl_irl.worlds.scenes import sources
+    from nl_irl.worlds.scenes import scene_sources
     found = open_run(Run.open(Path(__file__).parents[1]/'nbs'/'tutorials'/'agent'))
     world, scans = found.bench.world, sorted({e.task.scan for e in found.answered('val_unseen')})[:2]
     tables = []
@@ -215,7 +215,7 @@ def test_an_agent_of_the_graph_is_driven(tmp_path, made):
         asked = questions(found.env, [e.task for e in episodes], found.vocabulary)
         paths = [[world.ids[v] for v in p] for p in choose(by_reward(found.network('reward'), found.env), world, asked, moves=9)]
         file = export_glb(found.bench.houses[scan], tmp_path)
-        with Simulator(sources(file)[0].load, pictures=()) as sim: tables.append(steered(sim, world, episodes, paths))
+        with Simulator(scene_sources(file)[0].load, pictures=()) as sim: tables.append(steered(sim, world, episodes, paths))
     table = pd.concat(tables)
     print(len(table), table.groupby('graph_SR')[['SR', 'SPL', 'collisions']].mean())
     assert table.graph_SR.sum() > 20 and table[table.graph_SR == 1].SR.mean() >= .9 and (table.graph_SR == table.SR).mean() > .9
@@ -266,8 +266,8 @@ def test_bad_scenes(folder, tmp_path, made):
 
 def test_what_ends_habitat_is_told(folder, made, monkeypatch):
     "No such GPU, no EGL: one sentence with the way out, and this process lives on."
-    from nl_irl.worlds.scenes import sources
-    load = sources(folder/f'{flat(made).name}.glb')[0].load
+    from nl_irl.worlds.scenes import scene_sources
+    load = scene_sources(folder/f'{flat(made).name}.glb')[0].load
     assert drawing_fault() == ''
     with pytest.raises(ValueError, match='there is no such GPU: gpu=-1'): Simulator(load, gpu=7)
     assert 'there is no such GPU' in drawing_fault(7)
@@ -278,8 +278,8 @@ def test_what_ends_habitat_is_told(folder, made, monkeypatch):
 
 def test_an_interrupted_question_has_no_answer(folder, made, monkeypatch):
     "Nobody gets the answer to another's question: the other process is ended."
-    from nl_irl.worlds.scenes import sources
-    with Simulator(sources(folder/f'{flat(made).name}.glb')[0].load, pictures=()) as sim:
+    from nl_irl.worlds.scenes import scene_sources
+    with Simulator(scene_sources(folder/f'{flat(made).name}.glb')[0].load, pictures=()) as sim:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(simulator.pickle, 'load', lambda file: (_ for _ in ()).throw(KeyboardInterrupt))
             sim.floor()
@@ -291,7 +291,7 @@ UP = {'up': [0, 1, 0], 'front': [0, 0, -1], 'requires_lighting': False}
 
 def test_a_dataset_in_folders(folder, tmp_path, made):
     "As HM3D comes: each scene in a folder of its own, with its navmesh; a configuration knows what things mean."
-    from nl_irl.worlds.scenes import SceneConfig, graph_of, sources
+    from nl_irl.worlds.scenes import SceneConfig, graph_of, scene_sources
     name = flat(made).name
     home = tmp_path/f'00800-{name}'
     home.mkdir()
@@ -305,8 +305,8 @@ def test_a_dataset_in_folders(folder, tmp_path, made):
     (tmp_path/f'{name}.stage_config.json').write_text(json.dumps(stage))
     whole = tmp_path/'ours.scene_dataset_config.json'
     whole.write_text(json.dumps({'stages': {'paths': {'.json': ['*.stage_config.json']}}}))
-    found, = sources(whole)
-    assert (found.name, found.files()[-1].suffix) == (name, '.json') and sources(f'{whole}:{name}') == [found] and sources(tmp_path)[0].name == name
+    found, = scene_sources(whole)
+    assert (found.name, found.files()[-1].suffix) == (name, '.json') and scene_sources(f'{whole}:{name}') == [found] and scene_sources(tmp_path)[0].name == name
     config = SceneConfig(lens=Lens(size=32))
     with found.opened(config) as sim:
         assert sim.areas == areas and {'door', flat(made).things[0].category} < {*sim.meanings.values()}
@@ -318,7 +318,7 @@ def test_a_dataset_in_folders(folder, tmp_path, made):
 def test_a_dataset_of_objects(folder, tmp_path, made):
     "As ReplicaCAD comes: a stage, and objects that an instance file places in it; what they mean is in their names, or in a list of classes."
     import trimesh
-    from nl_irl.worlds.scenes import SceneConfig, photograph, sources
+    from nl_irl.worlds.scenes import SceneConfig, photograph, scene_sources
     name = flat(made).name
     shutil.copy(folder/f'{name}.glb', tmp_path/'stage.glb')
     (tmp_path/'stage.stage_config.json').write_text(json.dumps(UP | {'render_asset': 'stage.glb'}))
@@ -336,7 +336,7 @@ def test_a_dataset_of_objects(folder, tmp_path, made):
         (tmp_path/'apt_0.scene_instance.json').write_text(json.dumps(placed | more))
         whole = tmp_path/'ours.scene_dataset_config.json'
         whole.write_text(json.dumps(kinds | {'semantic_scene_descriptor_instances': {'lexicon': 'lexicon.json'}}))
-        found, = sources(whole)
+        found, = scene_sources(whole)
         config = SceneConfig(spacing=2.5, reach=4., lens=Lens(size=32))
         with found.opened(config) as sim: shot = photograph(sim, config, found.name)
         assert found.name == 'apt_0' and word in shot.names and shot.size[..., shot.names.index(word)].max() > .1

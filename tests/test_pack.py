@@ -12,7 +12,7 @@ from nl_irl.evaluation import judge, on_map
 from nl_irl.files import verify
 from nl_irl.learned import load, open_run, pack
 from nl_irl.panels import RelabelInspector, RewardExplorer, TalkToAgent, TrajectoryPlayer, Workbench
-from nl_irl.panels.playback import Playback, select, shown
+from nl_irl.panels.playback import Playback, select, shown_episode
 from nl_irl.planning import by_reward
 from nl_irl.runs import Recording, Run, finish, save_tensors
 
@@ -33,7 +33,7 @@ def test_a_packed_run_says_what_the_run_says(untrained, tmp_path, capsys):
     assert packed.config == run.config and packed.metrics().equals(run.metrics()) and packed.table('trajectories').equals(run.table('trajectories'))
     assert not any(panel(small).message for panel in (RelabelInspector, RewardExplorer, TalkToAgent, TrajectoryPlayer, Workbench))
     key = select(Playback(small))[0]
-    one, two = (shown(Playback(f), key)['walks'] for f in (untrained, small))
+    one, two = (shown_episode(Playback(f), key)['walks'] for f in (untrained, small))
     assert [w['path'] for w in one[:2]] == [w['path'] for w in two[:2]]                       # as recorded
     assert np.allclose(one[0]['traces']['reward'], two[0]['traces']['reward'], atol=.05)      # as learned, in half precision
 

@@ -20,9 +20,9 @@ from nl_irl.cli import main
 from nl_irl.learned import open_run
 from nl_irl.panels import RelabelInspector, RewardExplorer, RunMonitor, TalkToAgent, TrajectoryPlayer, Workbench
 from nl_irl.panels.monitor import Watch
-from nl_irl.panels.playback import Filter, Playback, select, shown
+from nl_irl.panels.playback import Filter, Playback, select, shown_episode
 from nl_irl.panels.relabels import accepted
-from nl_irl.panels.stage import page
+from nl_irl.panels.stage import player_page
 from nl_irl.panels.workbench import follow_relabel
 from nl_irl.runs import Recording, Run, finish
 from nl_irl.types import Trajectory
@@ -99,13 +99,13 @@ def test_talk_refuses_places_that_are_not_there(untrained, how, word):
 
 def test_an_episode_that_was_not_walked_is_refused(untrained):
     assert 'no episode' in TrajectoryPlayer(untrained, episode='val_unseen/nothing_0').message
-    with pytest.raises(ValueError, match='no episode'): shown(Playback(untrained), ('val_unseen', 'nothing_0'))
+    with pytest.raises(ValueError, match='no episode'): shown_episode(Playback(untrained), ('val_unseen', 'nothing_0'))
 
 
 def test_runs_side_by_side_name_their_agents_and_must_be_of_one_world(untrained, copied):
     both = Playback([untrained, copied])
     assert both.agents == ['untrained, greedy', 'untrained, sampled', 'run, greedy', 'run, sampled']
-    names = [w['name'] for w in shown(both, select(both)[0])['walks']]
+    names = [w['name'] for w in shown_episode(both, select(both)[0])['walks']]
     assert names[4:] == [f'{run}, known map: {chooser}' for run in ('untrained', 'run') for chooser in ('reward', 'reward + speaker')]
     with pytest.raises(ValueError, match='all must be of one world; these are of'): Playback([untrained, AGENT])
 
@@ -127,7 +127,7 @@ def test_a_submission_may_turn_in_place_and_a_bad_one_is_named(untrained, tmp_pa
     file = tmp_path/'turning.json'
     put = lambda path: file.write_text(json.dumps([{'instr_id': one.task.id, 'trajectory': [[v, 0., 0.] for v in path]}]))
     put([v for v in one.path for _ in range(2)])
-    assert shown(Playback(file, world=world), ('val_unseen', one.task.id))['walks'][0]['path'] == shown(
+    assert shown_episode(Playback(file, world=world), ('val_unseen', one.task.id))['walks'][0]['path'] == shown_episode(
         Playback([Trajectory(one.task.scan, one.path)], world=world), ('list', '0'))['walks'][0]['path']
     put([one.path[0], one.path[-1]])
     assert all(word in TrajectoryPlayer(file, world=world).message for word in ('turning.json', one.task.id, 'no edge'))
@@ -211,8 +211,8 @@ def test_accepted_relabels_are_training_data(copied):
 def test_nothing_in_a_run_becomes_code(untrained):
     playback = Playback(untrained)
     key = select(playback)[0]
-    episode = shown(playback, key) | {'title': '</script><img src=x onerror=alert(1)>', 'words': [['</script><script>alert(2)</script>', True]]}
-    text = page({episode['scan']: playback.scene(episode['scan'])}, [episode])
+    episode = shown_episode(playback, key) | {'title': '</script><img src=x onerror=alert(1)>', 'words': [['</script><script>alert(2)</script>', True]]}
+    text = player_page({episode['scan']: playback.scene(episode['scan'])}, [episode])
     assert text.count('</script>') == 2 and '<img' not in text and '<script>alert' not in text
     panel = TalkToAgent(untrained)
     panel.text.value = '<img src=x onerror=alert(1)> go to the bed'

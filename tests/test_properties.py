@@ -8,7 +8,7 @@ from hypothesis import assume, example, given, settings, strategies as st
 from test_metrics import random_house
 
 from nl_irl.cli import join_pairs
-from nl_irl.experiment import Parameter, settle, spelled
+from nl_irl.experiment import Parameter, command_line, settle
 from nl_irl.files import brief, read_json, write_json
 from nl_irl.language.grammar import read
 from nl_irl.language.sentences import parse
@@ -177,9 +177,9 @@ value = st.one_of(st.booleans(), st.integers(-10 ** 9, 10 ** 9), st.floats(allow
 @many
 @given(st.dictionaries(st.sampled_from('abcdef'), value, max_size=5))
 def test_a_command_spells_its_parameters(given_values):
-    "What `spelled` writes is read back by the command line, whatever is in a text."
+    "What `command_line` writes is read back by the command line, whatever is in a text."
     known = {name: Parameter(name, type(v)()) for name, v in given_values.items()}
-    words = join_pairs(shlex.split(spelled({'experiment': 'toy', 'parameters': given_values}, 'out'))[1:])
+    words = join_pairs(shlex.split(command_line({'experiment': 'toy', 'parameters': given_values}, 'out'))[1:])
     pairs = [words[k + 1].split('=', 1) for k, w in enumerate(words) if w == '-p' and k + 1 < len(words)]
     assume('-p' not in given_values.values())
     assert settle(known, {name: known[name].parse(text) for name, text in pairs}, 'toy') == given_values

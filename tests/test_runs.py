@@ -16,7 +16,7 @@ import torch
 from nl_irl.experiment import experiments
 from nl_irl.records import read_records
 from nl_irl.runs import Recording, Run, code_checksum, finish
-from nl_irl.worlds.scenes import sources
+from nl_irl.worlds.scenes import scene_sources
 
 WRITER = '''
 import sys, torch
@@ -139,7 +139,7 @@ def test_the_order_in_which_a_disk_lists_files_changes_nothing(tmp_path, monkeyp
     records = Path(__file__).parents[1]/'figures'/'data'
     def found(packed):
         run = record(tmp_path/packed)
-        return (code_checksum(), [r.file for r in read_records(records)], [s.name for s in sources(tmp_path/'scenes')], sorted(experiments().items()),
+        return (code_checksum(), [r.file for r in read_records(records)], [s.name for s in scene_sources(tmp_path/'scenes')], sorted(experiments().items()),
                 [p.read_bytes() for p in sorted(run.folder.glob('*.parquet'))], list(json.loads((run.folder/'manifest.json').read_text())['files']))
     listed = found('one')
     for name in ('glob', 'rglob', 'iterdir'):

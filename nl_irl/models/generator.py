@@ -25,10 +25,11 @@ from ..worlds.tables import HEADINGS
 
 # %% auto #0
 __all__ = ['PARTS', 'FOUND', 'FACTS', 'WAVES', 'LEVELS', 'CALLED', 'Things', 'go_with', 'is_part', 'things_at', 'things_of',
-           'find_things', 'Way', 'way_of', 'GeneratorConfig', 'Scene', 'read_in', 'Watcher', 'places_along', 'locate',
-           'Listed', 'places_of', 'metres_to', 'from_end', 'list_things', 'lay', 'beside', 'Viewer', 'look_for',
-           'Gaussian', 'divergence', 'gaussian', 'Reader', 'kept', 'Reminder', 'fading', 'along', 'drawn_to',
-           'labels_in', 'Memory', 'Teller', 'GoalGenerator', 'tells', 'remind', 'marked', 'followed', 'log_likelihood']
+           'find_things', 'Way', 'way_of', 'GeneratorConfig', 'Scene', 'read_in', 'Watcher', 'places_along',
+           'nearest_to_rays', 'Listed', 'places_of', 'metres_to', 'from_end', 'list_things', 'lay', 'nearness',
+           'Viewer', 'look_for', 'Gaussian', 'divergence', 'gaussian', 'Reader', 'kept', 'Reminder', 'fading',
+           'each_word', 'drawn_to', 'labels_in', 'SpeechState', 'Teller', 'GoalGenerator', 'tells', 'remind', 'marked',
+           'followed', 'log_likelihood']
 
 # %% ../../nbs/45_generator.ipynb #c004
 PARTS = 3
@@ -188,8 +189,8 @@ def places_along(way: Way) -> Tensor:
     made = way.out[..., :2] * (5 * way.out[..., 4] * way.out[..., 3])[..., None]
     return F.pad(made.cumsum(1)[:, :-1], (0, 0, 1, 0))
 
-def locate(group: Tensor, step: Tensor, place: Tensor, bearing: Tensor, weight: Tensor, *, ahead: float = 2.0, pull: float = 0.02,
-           near: float = 0.4) -> tuple[Tensor, Tensor]:
+def nearest_to_rays(group: Tensor, step: Tensor, place: Tensor, bearing: Tensor, weight: Tensor, *, ahead: float = 2.0, pull: float = 0.02,
+                    near: float = 0.4) -> tuple[Tensor, Tensor]:
     """(n, 2) metres, for each ray the place nearest to all rays of its `group` (n,), and (n,) metres root mean square from there to them.
 
     A ray of another `step` (n,) counts `near` times as much for each step between.  place: (n, 2) where each ray begins.  bearing: (n, 2) its unit vector.
@@ -231,7 +232,7 @@ def places_of(things: Things, place: Tensor, batch: Tensor, step: Tensor, label:
     "(n, 2) metres from the start, places of labels that are seen by `bearing` (n, 2) from `place` (batch, time, 2), and (n,) metres off their rays."
     _, group = torch.unique(batch * things.largest.shape[1] + label, return_inverse=True)
     ray = F.normalize(torch.where(bearing.any(-1, keepdim=True), bearing, things.gaze.new_tensor([0, 1])), dim=-1)
-    return locate(group, step, place[batch, step], ray, size.square() + 1e-3)
+    return nearest_to_rays(group, step, place[batch, step], ray, size.square() + 1e-3)
 
 def metres_to(found: Tensor, place: Tensor, batch: Tensor, step: Tensor, way: Way) -> Tensor:
     "(n, 6) metres from `found` (n, 2) to where the agent is, was, will be, halfway there, at the end, and at the least."
@@ -273,7 +274,7 @@ def lay(x: Tensor, listed: Listed, batch: int) -> Tensor:
     return x.new_zeros(batch * most, *x.shape[1:]).index_copy(0, listed.batch * most + listed.spot, x).view(batch, most, *x.shape[1:])
 
 # %% ../../nbs/45_generator.ipynb #c024
-def beside(listed: Listed, batch: int) -> Tensor:
+def nearness(listed: Listed, batch: int) -> Tensor:
     "(batch, thing, thing): 1 for things in the same place, .14 at two metres; 0 for those of another step or the same label, and for padding."
     place, step, label = (lay(x, listed, batch) for x in (listed.place, listed.step, listed.label))
     apart = lambda x: x[:, :, None] != x[:, None]
@@ -302,7 +303,7 @@ class Viewer(nn.Module):
         way = way_of(env, batch)
         states, ends = self.watch(env, batch, way)
         listed, (size, time) = list_things(things_of(env, self.config.things), batch, way, self.config.label_dropout * self.training), way.on.shape
-        thing, near = self.thing(listed.label), beside(listed, size)
+        thing, near = self.thing(listed.label), nearness(listed, size)
         parts = F.embedding_bag(listed.part, self.part.weight, per_sample_weights=listed.share, mode='sum')
         others = (near @ lay(thing, listed, size)).flatten(0, 1).index_select(0, listed.batch * near.shape[1] + listed.spot)
         about = self.about(torch.cat([thing, parts, others, listed.facts], -1)) + self.at(states)[listed.batch, listed.step]
@@ -377,27 +378,27 @@ def fading(x: Tensor, before: Tensor, keep: float = 0.75) -> Tensor:
     step = torch.arange(x.shape[1], device=x.device, dtype=x.dtype)
     return torch.tril(keep ** (step[:, None] - step)) @ x + keep ** (step[:, None] + 1) * before[:, None]
 
-def along(where: Tensor, words: int) -> Tensor:
+def each_word(where: Tensor, words: int) -> Tensor:
     "(batch, spot, ...) -> (batch, word, all of them), the same for each of so many `words`."
     return where.flatten(1)[:, None].expand(-1, words, -1)
 
 def drawn_to(scene: Scene, thing: Tensor, part: Tensor) -> Tensor:
     "(batch, word, spot) logits of looking at what has a label by `thing` (batch, word, labels), or goes with one by `part` (batch, word, labels)."
-    parts = part.gather(2, along(scene.part, part.shape[1])) * along(scene.share, part.shape[1])
-    return thing.gather(2, along(scene.label, thing.shape[1])) + parts.unflatten(2, scene.part.shape[1:]).sum(-1)
+    parts = part.gather(2, each_word(scene.part, part.shape[1])) * each_word(scene.share, part.shape[1])
+    return thing.gather(2, each_word(scene.label, thing.shape[1])) + parts.unflatten(2, scene.part.shape[1:]).sum(-1)
 
 def labels_in(scene: Scene, thing: Tensor, part: Tensor, labels: int) -> Tensor:
     "(batch, word, labels): how much there is of each label in things that are looked at by `thing`, and in what goes with them by `part` (batch, word, spot)."
     words = thing.shape[1]
     parts = (part[..., None] * scene.share[:, None]).flatten(2)
-    own = thing.new_zeros(*thing.shape[:2], labels).scatter_add(2, along(scene.label, words), thing)
-    return own.scatter_add(2, along(scene.part, words), parts)
+    own = thing.new_zeros(*thing.shape[:2], labels).scatter_add(2, each_word(scene.label, words), thing)
+    return own.scatter_add(2, each_word(scene.part, words), parts)
 
 # %% ../../nbs/45_generator.ipynb #c038
 LEVELS = ('route', 'goal', 'segment')
 CALLED = 3.                                     # logit of a word to be the name of a label that is attended to, at first
 
-class Memory(NamedTuple):
+class SpeechState(NamedTuple):
     """From where a sentence goes on: the states of the two recurrent layers, (1, batch, width) each;
 
     named: (1, batch, labels), which labels the words so far have named; level: (1, batch, word_width), its mark.
@@ -422,13 +423,13 @@ class Teller(nn.Module):
         self.name, self.trust = nn.Parameter(torch.zeros(c.labels, c.words)), nn.Parameter(torch.zeros(()))
         self.repeat = nn.Parameter(torch.tensor(4.))
 
-    def begin(self, scene: Scene, z: Tensor, level: Tensor) -> Memory:
+    def begin(self, scene: Scene, z: Tensor, level: Tensor) -> SpeechState:
         "The decoder's state before the first word; level: (batch, word_width)."
         state, memory = self.start(torch.cat([scene.whole, z, level], -1)).tanh()[None].chunk(2, -1)
-        return Memory((state.contiguous(), memory.contiguous()), (torch.zeros_like(state), torch.zeros_like(state)),
-                      state.new_zeros(1, len(z), len(self.name)), level[None])
+        return SpeechState((state.contiguous(), memory.contiguous()), (torch.zeros_like(state), torch.zeros_like(state)),
+                           state.new_zeros(1, len(z), len(self.name)), level[None])
 
-    def forward(self, scene: Scene, z: Tensor, tokens: Tensor, memory: Memory, table: Tensor, kin: Tensor) -> tuple[Tensor, Memory]:
+    def forward(self, scene: Scene, z: Tensor, tokens: Tensor, memory: SpeechState, table: Tensor, kin: Tensor) -> tuple[Tensor, SpeechState]:
         "(batch, word, words) logits, and the memory after the last word; table: (words and marks, word_width), kin: (labels, words) how well landmarks fit."
         aim, name = torch.cat([z, memory.level[0]], -1), self.name + self.trust * kin
         read, first = self.first(self.dropout(torch.cat([F.embedding(tokens, table), aim[:, None].expand(-1, tokens.shape[1], -1)], -1)), memory.first)
@@ -440,7 +441,7 @@ class Teller(nn.Module):
         told, second = self.second(torch.cat([read, found], -1), memory.second)
         told = self.dropout(told)
         looked = look_for(self.ask_again(told), scene, drawn(*self.match_again(told).split(1, -1)))
-        return self.words(told, looked, scene, table, name), Memory(first, second, named[None, :, -1], memory.level)
+        return self.words(told, looked, scene, table, name), SpeechState(first, second, named[None, :, -1], memory.level)
 
     def words(self, told: Tensor, looked: Tensor, scene: Scene, table: Tensor, name: Tensor) -> Tensor:
         "(batch, word, words) logits of a decoder in state `told` (batch, word, width) that has `looked` (batch, word, spot) at things."
@@ -488,7 +489,7 @@ class GoalGenerator(nn.Module):
         "q(z | trajectory, instruction); tokens: (batch, 1 + word) int64, marked."
         return self.reader(scene, self.dropout(self.word(tokens)), tokens.ne(PAD).sum(1))
 
-    def forward(self, scene: Scene, z: Tensor, tokens: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
+    def forward(self, scene: Scene, z: Tensor, tokens: Tensor, memory: SpeechState | None = None) -> tuple[Tensor, SpeechState]:
         "(batch, word, words) logits of the word after each of `tokens` (batch, word), the first of which is a mark unless they go on from `memory`."
         kin = self.landmarks.label.weight @ self.landmarks.word.weight.t()
         return self.teller(scene, z, tokens, memory or self.teller.begin(scene, z, self.word(tokens[:, 0])), self.word.weight, kin)

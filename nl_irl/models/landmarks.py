@@ -20,7 +20,7 @@ from ..types import require
 from ..worlds.tables import World, distance_between
 
 # %% auto #0
-__all__ = ['Landmarks', 'elsewhere', 'choices', 'LandmarkConfig', 'LandmarkLearner']
+__all__ = ['Landmarks', 'random_elsewhere', 'choices', 'LandmarkConfig', 'LandmarkLearner']
 
 # %% ../../nbs/38_landmarks.ipynb #c004
 class Landmarks(nn.Module):
@@ -56,7 +56,7 @@ class Landmarks(nn.Module):
         return (shown[..., :-1] @ self.ending(tokens)[..., None])[..., 0] + shown[..., -1]
 
 # %% ../../nbs/38_landmarks.ipynb #c007
-def elsewhere(world: World, goal: np.ndarray, count: int, *, distance: float = 4.0, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def random_elsewhere(world: World, goal: np.ndarray, count: int, *, distance: float = 4.0, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     "(batch, count) random viewpoint rows of the house of each `goal` (batch,), and whether they lie over `distance` metres from it."
     scan = world.scan[goal]
     draws = rng.random((len(goal), 3 * count)) * world.scan_size[scan][:, None]
@@ -71,7 +71,7 @@ def choices(landmarks: Landmarks, env: Environment, tokens: Tensor, goal: np.nda
 
     tokens: (batch, word) int64 or (batch, word, vectors).  goal: (batch,) viewpoint rows.
     """
-    place, fits = elsewhere(env.world, goal, others, rng=rng)
+    place, fits = random_elsewhere(env.world, goal, others, rng=rng)
     place = torch.as_tensor(np.concatenate([goal[:, None], place], 1), device=env.device)
     fits = torch.as_tensor(np.pad(fits, ((0, 0), (1, 0)), constant_values=True), device=env.device)
     return landmarks(tokens.to(env.device), rows(env.place_label, place), rows(env.place_weight, place)).masked_fill(~fits, -torch.inf)

@@ -33,7 +33,7 @@ from ..worlds.tables import World, distance_between, headings_along, slots
 # %% auto #0
 __all__ = ['AGENTS', 'SCORES', 'COLUMNS', 'Key', 'rounded', 'shown_walk', 'steps_of', 'shown_words', 'Source', 'scored', 'of_run',
            'of_submission', 'of_trajectories', 'sources', 'Filter', 'disagreement', 'Notes', 'Playback', 'select',
-           'about', 'curves', 'recorded', 'chosen_by', 'planned', 'shown']
+           'outcome_words', 'walk_curves', 'drawn_walk', 'chosen_by', 'planned', 'shown_episode']
 
 # %% ../../nbs/92_playback.ipynb #n004
 AGENTS = COLORS[:2] + COLORS[3:]                    # without the green of the demonstration
@@ -253,26 +253,26 @@ def select(playback: Playback, how: Filter = Filter()) -> list[Key]:
     return [key for key in keys if not how.flagged or playback.notes.of(key)['flag']]
 
 # %% ../../nbs/92_playback.ipynb #n023
-def about(scores: Mapping[str, float]) -> str:
+def outcome_words(scores: Mapping[str, float]) -> str:
     "Success, SPL and metres from the goal in words; '' where there are none."
     if not np.isfinite(scores['SR']): return ''
     return f"{'success' if scores['SR'] else 'failure'}, SPL {scores['SPL']:.2f}, {scores['NE']:.1f} m from the goal"
 
-def curves(world: World, source: Source, task: Task, goal: str, path: np.ndarray, worth: Worth | None) -> dict[str, np.ndarray]:
+def walk_curves(world: World, source: Source, task: Task, goal: str, path: np.ndarray, worth: Worth | None) -> dict[str, np.ndarray]:
     "Traces of a walk along viewpoint rows `path` of `source`: metres to the `goal` unless that is '', reward and value where there is a reward."
     found = {'metres to the goal': distance_between(world, path, world.index[goal])} if goal else {}
     if worth is None: return found
     return found | {'reward': rewards_along(source.learned, path, task.heading, task.text), 'value': worth.value[path - worth.first]}
 
-def recorded(playback: Playback, row: pd.Series, color: str, worth: Worth | None, task: Task, goal: str) -> dict[str, Any]:
+def drawn_walk(playback: Playback, row: pd.Series, color: str, worth: Worth | None, task: Task, goal: str) -> dict[str, Any]:
     "What the stage draws of the walk in one `row` of the table."
     source, world = playback.sources[row.source], playback.bench.world
     path = world.rows(row.viewpoints)
     kept = {} if source.large is None else {c: source.large[c][int(row.row)].as_py() for c in source.large.column_names if c not in COLUMNS}
     heading, action = steps_of(world, path, task.heading)
-    traces = curves(world, source, task, goal, path, worth) | ({'entropy (nats)': kept['entropy']} if 'entropy' in kept else {})
+    traces = walk_curves(world, source, task, goal, path, worth) | ({'entropy (nats)': kept['entropy']} if 'entropy' in kept else {})
     return shown_walk(world, row.agent, color, path, kept.get('headings', heading), kept.get('actions', action), probability=kept.get('probabilities'),
-                      attention=kept.get('attention'), traces=traces, scores=about(row))
+                      attention=kept.get('attention'), traces=traces, scores=outcome_words(row))
 
 # %% ../../nbs/92_playback.ipynb #n024
 def chosen_by(source: Source, worth: Worth, text: str) -> dict[str, np.ndarray]:
@@ -285,11 +285,11 @@ def planned(playback: Playback, source: Source, name: str, path: np.ndarray, col
     world = playback.bench.world
     heading, action = steps_of(world, path, task.heading)
     name = name if len(playback.sources) == 1 else f'{source.name}, {name}'
-    scores = about(score_rows(world, [episode], *pad([path])).iloc[0]) if episode and episode.path else ''
+    scores = outcome_words(score_rows(world, [episode], *pad([path])).iloc[0]) if episode and episode.path else ''
     return shown_walk(world, name, color, path, heading, action, probability=[worth.shares(p) for p in path], scores=scores,
-                      traces=curves(world, source, task, episode.goal if episode and episode.path else '', path, worth))
+                      traces=walk_curves(world, source, task, episode.goal if episode and episode.path else '', path, worth))
 
-def shown(playback: Playback, key: Key) -> dict[str, Any]:
+def shown_episode(playback: Playback, key: Key) -> dict[str, Any]:
     "The episode `key` as the stage draws it: title, words, start, demonstration, walks. A `ValueError` if it was not walked."
     require(key in playback.rows, f'no episode {"/".join(key)} was walked')
     task, episode, world = playback.task(key), playback.episodes.get(key), playback.bench.world
@@ -297,7 +297,7 @@ def shown(playback: Playback, key: Key) -> dict[str, Any]:
     worths = [worth_of(s.learned, world.index[task.start], task.heading, task.text) if has(s) else None for s in playback.sources]
     rows, color = playback.table.iloc[playback.rows[key]], iter(AGENTS * 9)
     goal = episode.goal if episode and episode.path else ''
-    walks = [recorded(playback, row, next(color), worths[row.source], task, goal) for _, row in rows.iterrows()]
+    walks = [drawn_walk(playback, row, next(color), worths[row.source], task, goal) for _, row in rows.iterrows()]
     routes = [(s, w, chosen_by(s, w, task.text)) for s, w in zip(playback.sources, worths) if w and playback.planned]
     walks += [planned(playback, s, name, path, next(color), w, task, episode) for s, w, chosen in routes for name, path in chosen.items()]
     learned, first = next((s.learned for s in playback.sources if s.learned), None), world.rows_in(task.scan)[0]

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 
 from ..benchmarks import Benchmark
 from ..files import atomic
-from .playback import Filter, Key, Notes, Playback, select, shown
+from .playback import Filter, Key, Notes, Playback, select, shown_episode
 from .stage import Stage, save_page
 from ..plots.frames import draw_step, pixels, save_animation
 from ..types import require
@@ -136,7 +136,7 @@ KINDS = {'png': 'this step as a picture', 'gif': 'all steps as an animation', 'm
          'html': 'this episode as a page that plays offline'}
 
 def save_episode(playback: Playback, episode: dict[str, Any], path: Path, *, step: int = 0) -> Path:
-    "Write `episode` (of `shown`) to `path`: a .png of one `step`, a .gif or .mp4 of all, or an .html page that plays offline. Errors: `save_animation`."
+    "Write `episode` (of `shown_episode`) to `path`: a .png of one `step`, a .gif or .mp4 of all, or an .html page to play offline. Errors: `save_animation`."
     world, scene, house = playback.bench.world, playback.scene(episode['scan']), playback.bench.houses.get(episode['scan'])
     steps = range(max(max(len(w['path']), len(w['action'])) for w in episode['walks']))
     if path.suffix == '.html': return save_page(path, {episode['scan']: scene}, [episode])
@@ -176,7 +176,7 @@ class TrajectoryPlayer(Panel):
         if not self.key:
             self.stage.episode = {'message': 'No episode is like that: widen the filters.'}
             return self.remarks.show(None)
-        episode = shown(self.playback, self.key)
+        episode = shown_episode(self.playback, self.key)
         with self.stage.hold_sync():
             self.stage.step, self.stage.picked = 0, -1
             if self.stage.scene.get('name') != episode['scan']: self.stage.scene = self.playback.scene(episode['scan'])

@@ -25,7 +25,7 @@ from .player import CHART, ROW, Panel, button, choice
 from .scenes import scene_in, telling_labels
 from .stage import Stage
 from ..metrics import pad
-from ..relabel import Manner, relabel, speak, together, tries_at
+from ..relabel import Manner, one_table, relabel, speak, tries_at
 from ..rollout import run_episodes
 from ..runs import Run
 from ..types import Episode, Task, require
@@ -58,7 +58,7 @@ def spoken(found: Learned, batch: Batch) -> tuple[Batch, Tensor, Tensor]:
         parts.append((tokens.cpu(), nats.cpu(), goals.posterior(scene, torch.cat([mark[:, None], tokens], 1)).mean.cpu()))
     (tokens, *rest), back = zip(*parts), order.argsort()
     nats, z = (torch.cat(x)[back] for x in rest)
-    return batch._replace(tokens=together(tokens)[back]), nats, z
+    return batch._replace(tokens=one_table(tokens)[back]), nats, z
 
 def principal_plane(z: np.ndarray) -> np.ndarray:
     "(n, 2) the first two principal components of `z` (n, latent), float."

@@ -17,7 +17,7 @@ import traitlets
 from ..files import write_bytes
 
 # %% auto #0
-__all__ = ['PARTS', 'PAGE', 'Stage', 'page', 'save_page']
+__all__ = ['PARTS', 'PAGE', 'Stage', 'player_page', 'save_page']
 
 # %% ../../nbs/91_stage.ipynb #n003
 PARTS = resources.files('nl_irl.panels')
@@ -59,12 +59,12 @@ render({{model, el: document.getElementById('stage')}})
 </script></body></html>
 """
 
-def page(scenes: Mapping[str, Mapping[str, Any]], episodes: Sequence[Mapping[str, Any]]) -> str:
+def player_page(scenes: Mapping[str, Mapping[str, Any]], episodes: Sequence[Mapping[str, Any]]) -> str:
     "HTML that plays `episodes`, each in the scene of its scan, without a kernel or a network."
     data = json.dumps({'scenes': scenes, 'episodes': list(episodes)}, allow_nan=False).replace('<', '\\u003c')
     return PAGE.format(css=Stage._css, esm=Stage._esm, data=data)
 
 def save_page(path: Path | str, scenes: Mapping[str, Mapping[str, Any]], episodes: Sequence[Mapping[str, Any]]) -> Path:
-    "Write `page` to `path`."
-    write_bytes(Path(path), page(scenes, episodes).encode())
+    "Write `player_page` to `path`."
+    write_bytes(Path(path), player_page(scenes, episodes).encode())
     return Path(path)

@@ -17,16 +17,16 @@ from ..comparison import beyond_doubt
 from ..evaluation import compare, readable
 from ..files import write_bytes
 from .curves import COLORS, INK, QUIET, save_figure, tidy
-from ..records import Record, of_cells, read_records, results_of
+from ..records import Record, of_cells, read_records, recorded_results
 from ..runs import PACKAGE
 from ..sweeps import read_sweep
 
 # %% auto #0
-__all__ = ['TRACE', 'FIGURES', 'MARKERS', 'LINES', 'sources', 'page', 'publish_figure', 'gathered', 'compared', 'spelled',
-           'markdown', 'publish_table', 'publish_words', 'error_lines', 'difference_bars']
+__all__ = ['TRACE', 'FIGURES', 'MARKERS', 'LINES', 'sources_table', 'exhibit_page', 'publish_figure', 'gathered', 'compared',
+           'spelled', 'markdown', 'publish_table', 'publish_words', 'error_lines', 'difference_bars']
 
 # %% ../../nbs/76_paper.ipynb #n004
-def sources(records: Sequence[Record]) -> str:
+def sources_table(records: Sequence[Record]) -> str:
     "A Markdown table of what made each of `records`."
     def row(r: Record) -> str:
         git = r.facts['git'] or {}
@@ -37,14 +37,14 @@ def sources(records: Sequence[Record]) -> str:
 
 TRACE = 'Made by `make paper` from these records of runs; [from a number to its run](../nbs/howto/trace.ipynb) leads further.'
 
-def page(name: str, caption: str, shown: str, records: Sequence[Record]) -> bytes:
+def exhibit_page(name: str, caption: str, shown: str, records: Sequence[Record]) -> bytes:
     "The page of the table or figure `name`: what is `shown`, its caption, what ran."
-    return f'# {name.replace("_", " ").capitalize()}\n\n{shown}\n\n{caption}\n\n## What ran\n\n{TRACE}\n\n{sources(records)}\n'.encode()
+    return f'# {name.replace("_", " ").capitalize()}\n\n{shown}\n\n{caption}\n\n## What ran\n\n{TRACE}\n\n{sources_table(records)}\n'.encode()
 
 def publish_figure(figure: Figure, name: str, caption: str, records: Sequence[Record], folder: Path | str) -> Path:
     "Write `figure` as PDF and PNG, and its page, into `folder`; the path of the PNG."
     png = save_figure(figure, folder, name)
-    write_bytes(Path(folder)/f'{name}.md', page(name, caption, f'![{name}]({name}.png)', records))
+    write_bytes(Path(folder)/f'{name}.md', exhibit_page(name, caption, f'![{name}]({name}.png)', records))
     return png
 
 # %% ../../nbs/76_paper.ipynb #n012
@@ -54,7 +54,7 @@ def gathered(*plans: str) -> tuple[dict[str, Record], pd.DataFrame]:
     "The records (by name) and results of all runs of the `plans` (names in figures/plans) that have been recorded in figures/data."
     cells = [cell for plan in plans for cell in read_sweep(FIGURES/'plans'/f'{plan}.yaml')]
     records = read_records(FIGURES/'data')
-    return {r.file.stem: r for _, r in of_cells(records, cells) if r}, results_of(records, cells)
+    return {r.file.stem: r for _, r in of_cells(records, cells) if r}, recorded_results(records, cells)
 
 # %% ../../nbs/76_paper.ipynb #n006
 def compared(rows: Mapping[str, pd.DataFrame], splits: Sequence[str], metrics: Sequence[str] = ('SR', 'SPL')) -> pd.DataFrame:
@@ -92,14 +92,14 @@ def publish_table(table: pd.DataFrame, name: str, caption: str, records: Sequenc
     tex = spelled(table, metrics, r'\textbf{{{}}}', beside)
     escaped = tex.rename(index=lambda s: s.replace('%', r'\%').replace('_', r'\_'), columns=lambda s: s.replace('_', r'\_'))
     write_bytes(folder/f'{name}.tex', escaped.to_latex(caption=caption.replace('%', r'\%').replace('_', r'\_').replace('`', ''), label=f'tab:{name}').encode())
-    write_bytes(folder/f'{name}.md', page(name, caption, markdown(spelled(table, metrics, '**{}**', beside)), records))
+    write_bytes(folder/f'{name}.md', exhibit_page(name, caption, markdown(spelled(table, metrics, '**{}**', beside)), records))
     return spelled(table, metrics, beside=beside)
 
 # %% ../../nbs/76_paper.ipynb #n008
 def publish_words(table: pd.DataFrame, name: str, caption: str, records: Sequence[Record], folder: Path | str) -> pd.DataFrame:
     "Write a `table` of words as CSV and its page into `folder`; the table."
     write_bytes(Path(folder)/f'{name}.csv', table.to_csv().encode())
-    write_bytes(Path(folder)/f'{name}.md', page(name, caption, markdown(table), records))
+    write_bytes(Path(folder)/f'{name}.md', exhibit_page(name, caption, markdown(table), records))
     return table
 
 # %% ../../nbs/76_paper.ipynb #n010

@@ -20,7 +20,7 @@ SUFFIX = '_connectivity.json'
 REACH = 1000.0              # metres: no camera stands further from its building's origin
 
 # %% auto #0
-__all__ = ['SUFFIX', 'REACH', 'floors', 'Building', 'check_record', 'read_records', 'read_building', 'read_buildings']
+__all__ = ['SUFFIX', 'REACH', 'floors', 'Building', 'check_record', 'connectivity_records', 'read_building', 'read_buildings']
 
 # %% ../../nbs/26_connectivity.ipynb #c004
 def floors(z: np.ndarray) -> np.ndarray:
@@ -54,7 +54,7 @@ def check_record(r: Any, where: str, records: int) -> None:
         require(len(r[name]) == records, f'{where} has {len(r[name])} entries in {name} for {records} records; is the file complete?')
 
 # %% ../../nbs/26_connectivity.ipynb #c008
-def read_records(path: Path) -> list[dict[str, Any]]:
+def connectivity_records(path: Path) -> list[dict[str, Any]]:
     "The checked records of one connectivity file; a `ValueError` names file and record."
     records, seen = read_json(path), {}
     require(isinstance(records, list) and bool(records), f'{path}: expected a list of viewpoints, got {brief(records)}')
@@ -68,7 +68,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 def read_building(path: Path | str) -> Building:
     "The included viewpoints of one connectivity file; a `ValueError` names file and record."
     path = Path(path)
-    records = read_records(path)
+    records = connectivity_records(path)
     kept = np.flatnonzero([r['included'] for r in records])
     ids, position = [records[i]['image_id'] for i in kept], np.array([r['pose'] for r in records], float)[kept][:, [3, 7, 11]]
     open_, seen = (np.array([r[name] for r in records], bool)[np.ix_(kept, kept)] for name in ('unobstructed', 'visible'))

@@ -30,7 +30,7 @@ def pick(options: Sequence, *, rng: np.random.Generator):
 
 # %% auto #0
 __all__ = ['SAME', 'PASSAGES', 'LEAVING', 'INSIDE', 'ALONE', 'term', 'pick', 'plain_names', 'names_beside', 'count_moves',
-           'Guide', 'room_names', 'Choice', 'single_out', 'describe_goal', 'visits', 'draw', 'marks_of', 'leaving',
+           'Guide', 'room_names', 'Choice', 'single_out', 'describe_goal', 'room_visits', 'draw', 'marks_of', 'leaving',
            'inside', 'elsewhere', 'stops', 'names_in', 'rivals', 'describe_route', 'stretch', 'describe_segments']
 
 # %% ../../nbs/22_describe.ipynb #c005
@@ -137,7 +137,7 @@ def describe_goal(guide: Guide, goal: int, *, rng: np.random.Generator) -> Term 
     return Term('goal', (things[i],) * (i >= 0) + (places[j],) * (j >= 0))
 
 # %% ../../nbs/22_describe.ipynb #c010
-def visits(g: Ground, walk: Walk) -> list[tuple[int, int]]:
+def room_visits(g: Ground, walk: Walk) -> list[tuple[int, int]]:
     "(first, last) steps in each room of the walk, in order; the stairs between two floors belong to no visit."
     rooms, last = [g.rooms[v] for v in walk.path], len(walk.path) - 1
     cuts = [0, *(s for s in range(1, last + 1) if rooms[s] != rooms[s - 1]), last + 1]
@@ -260,7 +260,7 @@ def rivals(guide: Guide, walk: Walk, program: Term, places: np.ndarray, moves: t
 
 def describe_route(guide: Guide, walk: Walk, *, rng: np.random.Generator, tries: int = 8) -> Term | None:
     "A program of two to five clauses that `walk` carries out and that leads nowhere else; None where chance found none in `tries`."
-    parts, endings = visits(guide.ground, walk), stops(guide, walk.path[-1])
+    parts, endings = room_visits(guide.ground, walk), stops(guide, walk.path[-1])
     for _ in range(tries if endings else 0):
         clauses: list[Term | None] = []
         for (first, last), (upto, _) in zip(parts, [*parts[1:], (None, None)]):
@@ -297,7 +297,7 @@ def stretch(guide: Guide, walk: Walk, parts: Sequence[tuple[int, int]], *, rng: 
 def describe_segments(guide: Guide, walk: Walk, count: int, *, rng: np.random.Generator) -> list[tuple[tuple[int, int], Term]]:
     "Up to `count` (span of actions, program) of different clauses, each carried out by its stretch of the walk."
     kept: dict[str, tuple[tuple[int, int], Term]] = {}
-    parts = visits(guide.ground, walk)
+    parts = room_visits(guide.ground, walk)
     for _ in range(5 * count):
         first, last, program = stretch(guide, walk, parts, rng=rng)
         if program is None or last == first or program.name in kept: continue

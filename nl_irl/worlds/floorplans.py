@@ -18,9 +18,9 @@ FLOOR_HEIGHT = 3.0   # metres
 
 # %% auto #0
 __all__ = ['Bounds', 'FLOOR_HEIGHT', 'AREA', 'BEHIND', 'BESIDE', 'STAIRS', 'ONCE', 'INNER', 'Suite', 'Step', 'suites', 'program',
-           'snap', 'Band', 'width_of', 'cut_suite', 'slimness', 'Draft', 'balance', 'fill', 'shared_wall', 'befriend',
-           'cut_doors', 'Shape', 'add_end', 'climb', 'Plan', 'turn_plan', 'at_the_end', 'draw_floor', 'add_storey',
-           'sketch', 'draw_plan', 'read_room', 'read_plan']
+           'snap', 'Band', 'width_of', 'cut_suite', 'slimness', 'Draft', 'balance', 'fill_band', 'shared_wall',
+           'befriend', 'cut_doors', 'Shape', 'add_end', 'climb', 'Plan', 'turn_plan', 'at_the_end', 'draw_floor',
+           'add_storey', 'sketch', 'draw_plan', 'read_room', 'read_plan']
 
 # %% ../../nbs/18_floorplans.ipynb #c004
 AREA = {  # kind: (square metres, least width in metres)
@@ -159,7 +159,7 @@ def balance(wishes: Sequence[Suite], depths: Sequence[float], *, rng: np.random.
     turns = [rng.permutation(len(row)) for row, _ in rows]
     return [([row[i] for i in turn], [widths[i] for i in turn]) for (row, widths), turn in zip(rows, turns)]
 
-def fill(length: float, depth: float, wishes: list[Suite], *, rng: np.random.Generator) -> tuple[list[Suite], list[float]]:
+def fill_band(length: float, depth: float, wishes: list[Suite], *, rng: np.random.Generator) -> tuple[list[Suite], list[float]]:
     "Take from `wishes` what fits into a band: (suites, widths in metres); a band too short for any of them becomes a closet."
     row, widths, left = [], [], length
     for suite in list(wishes):
@@ -237,7 +237,7 @@ def add_end(draft: Draft, shape: Shape, floor: int, hall: int, wishes: list[Suit
     if shape.end == 'across':
         across = draft.room('hallway', floor, tuple(map(snap, (x, low, x + shape.width, high))), hall, shape.width)
         band = Band((x + shape.width, low), high - low, shape.depth, along=1)
-        draft.row(band, *fill(band.length, band.depth, wishes, rng=rng), floor, across, rng=rng)
+        draft.row(band, *fill_band(band.length, band.depth, wishes, rng=rng), floor, across, rng=rng)
     elif shape.end == 'room':
         first, *others = (kind for kind, *_ in wishes)
         cut = float(rng.choice([0.0, shape.width]))
@@ -316,8 +316,8 @@ def add_storey(draft: Draft, shape: Shape, wishes: list[Suite], *, rng: np.rando
     at_end = [('bedroom',), ('bathroom',), ('closet',)] if shape.end == 'room' else wishes[2:3] + [('bedroom', 'closet'), ("children's room",), ('closet',)]
     rows = []
     for band in shape.bands:
-        if band.bounds(0, 0, 1, band.depth)[1] != draft.rooms[stairs].bounds[1]: rows.append(fill(band.length, band.depth, wishes, rng=rng)); continue
-        parts = [fill(length, band.depth, wishes, rng=rng) if length > 1 else ([], []) for length in (axis_low, band.length - axis_high)]
+        if band.bounds(0, 0, 1, band.depth)[1] != draft.rooms[stairs].bounds[1]: rows.append(fill_band(band.length, band.depth, wishes, rng=rng)); continue
+        parts = [fill_band(length, band.depth, wishes, rng=rng) if length > 1 else ([], []) for length in (axis_low, band.length - axis_high)]
         stretched = [np.array(w) * (length / sum(w)) if w else [] for (_, w), length in zip(parts, (axis_low, band.length - axis_high))]
         rows.append((parts[0][0] + [('landing',)] + parts[1][0], [*stretched[0], axis_high - axis_low, *stretched[1]]))
         home = band

@@ -23,19 +23,19 @@ from .sight import generate_house, world_of
 from .tables import World, episodes_of
 
 # %% auto #0
-__all__ = ['MOVES', 'CLIMB', 'SEGMENTS', 'PRESETS', 'EVALUATED', 'Told', 'tell', 'routes', 'tell_many', 'rephrase', 'Preset',
-           'HouseData', 'share', 'routes_wanted', 'houses', 'checksum']
+__all__ = ['MOVES', 'CLIMB', 'SEGMENTS', 'PRESETS', 'EVALUATED', 'Described', 'described_route', 'routes', 'tell_many',
+           'held_out_phrasings', 'Preset', 'HouseData', 'share', 'routes_wanted', 'houses', 'houses_checksum']
 
 # %% ../../nbs/24_houses.ipynb #c004
 MOVES, CLIMB, SEGMENTS = (3, 7), 9, 3   # least and most moves of a route, most where it takes the stairs; segments told of a demonstration
 
 @dataclass(frozen=True)
-class Told:
+class Described:
     "A `trajectory` with its sentences, and the `programs` that they mean, in the same order."
     trajectory: Trajectory
     programs: tuple[str, ...]
 
-def tell(guide: Guide, start: int, goal: int, segments: int, *, rng: np.random.Generator) -> Told | None:
+def described_route(guide: Guide, start: int, goal: int, segments: int, *, rng: np.random.Generator) -> Described | None:
     "The shortest route from viewpoint `start` to `goal`, described as a route, as a goal and in up to `segments` parts; None where no good words were found."
     heading = float(rng.integers(12) * np.pi / 6)
     walk = walk_of(guide.ground, guide.route(start, goal), heading)
@@ -46,7 +46,7 @@ def tell(guide: Guide, start: int, goal: int, segments: int, *, rng: np.random.G
     said = [(None, 'route', route), (None, 'goal', aim), *((span, 'segment', program) for span, program in parts)]
     sentences = tuple(Instruction(sentence(program, rng=rng), span, level) for span, level, program in said)
     ids = guide.house.ids
-    return Told(Trajectory(guide.house.name, tuple(ids[v] for v in walk.path), instructions=sentences, heading=heading), tuple(str(p) for _, _, p in said))
+    return Described(Trajectory(guide.house.name, tuple(ids[v] for v in walk.path), instructions=sentences, heading=heading), tuple(str(p) for _, _, p in said))
 
 # %% ../../nbs/24_houses.ipynb #c005
 def routes(guide: Guide, *, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
@@ -55,21 +55,21 @@ def routes(guide: Guide, *, rng: np.random.Generator) -> Iterator[tuple[int, int
     fits = (guide.moves >= MOVES[0]) & (guide.moves <= np.where(floor[:, None] == floor, MOVES[1], CLIMB)) & ~stairs[:, None] & ~stairs
     return iter(rng.permutation(np.argwhere(fits)).tolist())
 
-def tell_many(guide: Guide, counts: Sequence[tuple[int, int]], *, rng: np.random.Generator) -> list[list[Told]]:
+def tell_many(guide: Guide, counts: Sequence[tuple[int, int]], *, rng: np.random.Generator) -> list[list[Described]]:
     "For each (number of routes, number of segments) so many different routes; ValueError where the house has too few."
     pairs = routes(guide, rng=rng)
-    def some(count: int, segments: int) -> list[Told]:
-        told = (tell(guide, start, goal, segments, rng=rng) for start, goal in pairs)
+    def some(count: int, segments: int) -> list[Described]:
+        told = (described_route(guide, start, goal, segments, rng=rng) for start, goal in pairs)
         found = list(islice(filter(None, told), count))
         require(len(found) == count, f'house {guide.house.name} has {len(found)} more routes to tell of, {count} were wanted')
         return found
     return [some(*c) for c in counts]
 
-def rephrase(told: Told, *, rng: np.random.Generator) -> Told:
+def held_out_phrasings(told: Described, *, rng: np.random.Generator) -> Described:
     "The same in held-out phrasings."
     t = told.trajectory
     said = tuple(Instruction(sentence(p, rng=rng, held=True), i.span, i.level) for p, i in zip(told.programs, t.instructions))
-    return Told(Trajectory(t.scan, t.viewpoints, instructions=said, heading=t.heading), told.programs)
+    return Described(Trajectory(t.scan, t.viewpoints, instructions=said, heading=t.heading), told.programs)
 
 # %% ../../nbs/24_houses.ipynb #c008
 @dataclass(frozen=True)
@@ -131,13 +131,13 @@ def houses(preset: str = 'full', *, seed: int = 0, part: slice = slice(0, None))
         built.append(generate_house(f'house{k:03}', rng=shape))
         found = tell_many(Guide(built[-1]), [(n, segments) for _, n, segments in wanted], rng=speech)
         for (split, *_), some in zip(wanted, found): told[split] += some
-        told['val_phrasing'] += [rephrase(t, rng=speech) for (split, *_), some in zip(wanted, found) if split == 'val_seen' for t in some]
+        told['val_phrasing'] += [held_out_phrasings(t, rng=speech) for (split, *_), some in zip(wanted, found) if split == 'val_seen' for t in some]
     world = world_of(built, f'houses-v1-{preset}-{seed}')
     episodes = {split: tuple(e for n, t in enumerate(some) for e in episodes_of(world, t.trajectory, f'{split}-{first[split] + n}', t.programs))
                 for split, some in told.items()}
     return HouseData(world, tuple(built), episodes, {split: tuple(t.trajectory for t in some) for split, some in told.items()})
 
-def checksum(data: HouseData) -> str:
+def houses_checksum(data: HouseData) -> str:
     "SHA-256 over tables, houses, sentences and programs, in hex."
     digest = hashlib.sha256(tables.checksum(data.world).encode())
     for h in data.houses: digest.update(repr((h.name, h.rooms, h.doors, h.things)).encode() + h.room.astype(np.int32).tobytes() + h.sees.tobytes())

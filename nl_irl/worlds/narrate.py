@@ -13,8 +13,8 @@ from ..types import Instruction, Trajectory
 from .tables import HEADINGS, World, headings_along, shortest_path
 
 # %% auto #0
-__all__ = ['SHARP', 'BACK', 'ONWARD', 'TURNS', 'STOPS', 'BY', 'turns', 'shown', 'landmark', 'route_sentence', 'end_sentence',
-           'goal_sentence', 'narrated']
+__all__ = ['SHARP', 'BACK', 'ONWARD', 'TURNS', 'STOPS', 'BY', 'turns', 'labels_around', 'landmark', 'route_sentence',
+           'end_sentence', 'goal_sentence', 'narrated']
 
 # %% ../../nbs/34_narrate.ipynb #n004
 SHARP, BACK = np.radians(40), np.radians(140)           # from where on a turn is worth saying, and is a turn around
@@ -28,7 +28,7 @@ def turns(headings: np.ndarray) -> list[str]:
     change = (np.diff(headings) + np.pi) % (2 * np.pi) - np.pi
     return ['straight' if abs(c) < SHARP else 'around' if abs(c) > BACK else 'right' if c > 0 else 'left' for c in change]
 
-def shown(world: World, row: int) -> dict[str, float]:
+def labels_around(world: World, row: int) -> dict[str, float]:
     "{label: weight} the largest weight of each label anywhere around viewpoint `row`."
     label, weight = world.view_label[row].ravel(), world.view_weight[row].ravel().astype(float)
     best = np.zeros(len(world.labels))
@@ -38,8 +38,8 @@ def shown(world: World, row: int) -> dict[str, float]:
 # %% ../../nbs/34_narrate.ipynb #e9d3d6c1
 def landmark(world: World, path: Sequence[int]) -> list[str]:
     "The labels that distinguish the end of `path` from the places on the way, the most distinctive first: by how much larger they look there than before."
-    before = [shown(world, row) for row in path[:-1]]
-    gain = {label: weight - max((b.get(label, 0.) for b in before), default=0.) for label, weight in shown(world, path[-1]).items()}
+    before = [labels_around(world, row) for row in path[:-1]]
+    gain = {label: weight - max((b.get(label, 0.) for b in before), default=0.) for label, weight in labels_around(world, path[-1]).items()}
     return sorted(gain, key=lambda label: (-gain[label], label))
 
 def route_sentence(world: World, path: Sequence[int], heading: float, *, rng: np.random.Generator) -> str:

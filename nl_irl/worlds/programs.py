@@ -21,7 +21,7 @@ SHARP, BACK, SIDEWAYS = np.radians(35), np.radians(145), 0.3   # radians that ma
 # %% auto #0
 __all__ = ['NEAR', 'BESIDE', 'DOORSIDE', 'SHARP', 'BACK', 'SIDEWAYS', 'STAIRS', 'ORDINALS', 'ROOM', 'CLAUSES', 'floor_plan',
            'footprint_distance', 'doors_of_moves', 'Ground', 'rooms_where', 'holds', 'hall_ends', 'Walk', 'walk_of',
-           'relative', 'bend', 'side_of', 'side_doors', 'ends', 'carries_out', 'fulfils']
+           'turn_angle', 'bend', 'side_of', 'side_doors', 'ends', 'carries_out', 'fulfils']
 
 # %% ../../nbs/21_programs.ipynb #c004
 def floor_plan(house: House) -> tuple[np.ndarray, np.ndarray]:
@@ -145,13 +145,13 @@ def walk_of(ground: Ground, path: Iterable[int], heading: float) -> Walk:
     path = [v for i, v in enumerate(path) if i == 0 or v != path[i - 1]]
     return Walk(path, [float(heading)] + [ground.headings[a][b] for a, b in zip(path, path[1:])])
 
-def relative(heading: float, towards: float) -> float:
+def turn_angle(heading: float, towards: float) -> float:
     "Radians from `heading` to `towards`, in [-pi, pi): positive is to the right."
     return (towards - heading + np.pi) % (2 * np.pi) - np.pi
 
 def bend(walk: Walk, t: int) -> float:
     "Radians by which the move after step `t` departs from the heading there."
-    return relative(walk.heading[t], walk.heading[t + 1])
+    return turn_angle(walk.heading[t], walk.heading[t + 1])
 
 def side_of(angle: float) -> str:
     "What a person calls a move at `angle` radians from the heading."

@@ -27,7 +27,7 @@ from .tables import VIEWS, World, assemble, episodes_of, headings_along
 
 # %% auto #0
 __all__ = ['DEV_UNSEEN', 'DEV_SEEN_SHARE', 'FILES', 'FIELDS', 'Protocol', 'PROTOCOL', 'TOP', 'LEAST_VIEWPOINTS', 'is_dev_seen',
-           'training_split', 'read_records', 'split_records', 'trajectory_of', 'trajectories', 'episodes', 'build_r2r',
+           'training_split', 'r2r_records', 'split_records', 'trajectory_of', 'trajectories', 'episodes', 'build_r2r',
            'source_key', 'load_r2r']
 
 # %% ../../nbs/29_r2r.ipynb #c004
@@ -54,7 +54,7 @@ FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     'heading': (is_number, 'finite radians'),
     'instructions': (lambda x: isinstance(x, list) and bool(x) and all(isinstance(i, str) and i.strip() for i in x), 'a list of sentences')}
 
-def read_records(file: Path | str) -> list[dict[str, Any]]:
+def r2r_records(file: Path | str) -> list[dict[str, Any]]:
     "The records of a file in R2R's format; a `ValueError` names file, record and field."
     records = read_json(file)
     require(isinstance(records, list) and bool(records), f"{file}: expected a list of records in R2R's format, got {brief(records)}")
@@ -73,11 +73,11 @@ def split_records(folder: Path | str | None, split: str | Path) -> tuple[Path, l
     "The file of `split` (one of `FILES`, or a file in R2R's format) and its records; a `ValueError` names the splits that there are."
     if split not in FILES:
         require(Path(split).is_file(), f'{split}: neither a file nor a split; the splits are {", ".join(FILES)}')
-        return Path(split), read_records(split)
+        return Path(split), r2r_records(split)
     name = f'r2r/R2R_{FILES[split]}.json'
     need(data_folder(folder), name)
     file = data_folder(folder)/name
-    return file, [r for r in read_records(file) if FILES[split] != 'train' or split in ('train_all', training_split(r))]
+    return file, [r for r in r2r_records(file) if FILES[split] != 'train' or split in ('train_all', training_split(r))]
 
 # %% ../../nbs/29_r2r.ipynb #c008
 Protocol = Literal['official', 'all']

@@ -38,8 +38,8 @@ from .tables import HEADINGS, ROWS, VIEWS, Scan, World, assemble
 __all__ = ['Straight', 'Encoder', 'DATASET', 'NAMELESS', 'scattered', 'thinned', 'reachable', 'linked', 'parts', 'pulled',
            'joined', 'largest', 'symmetric', 'cells', 'sizes', 'strip', 'colours_and_edges', 'encoder_of',
            'by_torchvision', 'by_timm', 'SceneConfig', 'Shot', 'viewpoints_file', 'graph_of', 'photograph',
-           'world_of_shots', 'Source', 'stage_of', 'sources', 'in_dataset', 'scene_key', 'save_shot', 'open_shot',
-           'shot_of', 'Scenes', 'load_scenes']
+           'world_of_shots', 'SceneSource', 'stage_of', 'scene_sources', 'in_dataset', 'scene_key', 'save_shot',
+           'open_shot', 'shot_of', 'Scenes', 'load_scenes']
 
 # %% ../../nbs/33_scenes.ipynb #n004
 def scattered(triangles: np.ndarray, count: int, *, rng: np.random.Generator) -> np.ndarray:
@@ -289,7 +289,7 @@ def world_of_shots(shots: Sequence[Shot], name: str, top: int) -> World:
 
 # %% ../../nbs/33_scenes.ipynb #k001
 @dataclass(frozen=True)
-class Source:
+class SceneSource:
     "A scene: its `name`, and what habitat-sim is to load, a file, or a scene of the configuration `dataset`."
     name: str
     load: Path | str
@@ -311,7 +311,7 @@ def stage_of(file: Path) -> Path:
     return beside if beside.is_file() else file
 
 # %% ../../nbs/33_scenes.ipynb #a90e9044
-def sources(scene: Path | str) -> list[Source]:
+def scene_sources(scene: Path | str) -> list[SceneSource]:
     """The scenes that `scene` names: a GLB; those of a folder, however deep; those of a scene-dataset configuration, or NAME,NAME of it after a colon.
 
     A `ValueError` where there are none, or two of one name.
@@ -319,23 +319,23 @@ def sources(scene: Path | str) -> list[Source]:
     file, _, wanted = str(scene).partition(DATASET + ':')
     path = Path(file + DATASET * bool(wanted)).expanduser()
     require(bool(str(scene)) and path.exists(), f'{scene or "scene"}: there is no such scene; name a GLB, a folder of them, or a {DATASET}')
-    if path.name.endswith(DATASET): return [Source(name, name, str(path.resolve())) for name in wanted.split(',') if name] or in_dataset(path)
+    if path.name.endswith(DATASET): return [SceneSource(name, name, str(path.resolve())) for name in wanted.split(',') if name] or in_dataset(path)
     files = sorted(f for f in path.rglob('*.glb') if '.semantic' not in f.name) if path.is_dir() else [path]
     found = {(f.parent, bare(f.name)): f for f in files}
     require(bool(found), f'{scene}: no .glb in this folder')
     names = [name for _, name in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     require(not twice, f'{scene}: {", ".join(twice)} is there twice; name one of the folders below')
-    return [Source(name, stage_of(f)) for (_, name), f in found.items()]
+    return [SceneSource(name, stage_of(f)) for (_, name), f in found.items()]
 
-def in_dataset(file: Path) -> list[Source]:
+def in_dataset(file: Path) -> list[SceneSource]:
     "All scenes of a scene-dataset configuration, which habitat-sim reads; a `ValueError` where it names none."
     found = scenes_of(file)
     require(bool(found), f'{file}: it names no scenes')
-    return [Source(name, name, str(file.resolve())) for name in found]
+    return [SceneSource(name, name, str(file.resolve())) for name in found]
 
 # %% ../../nbs/33_scenes.ipynb #k003
-def scene_key(source: Source, config: SceneConfig) -> str:
+def scene_key(source: SceneSource, config: SceneConfig) -> str:
     "SHA-256 of what belongs to a scene, of `config` and of the code that photographs."
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
     code = [resources.files('nl_irl.worlds')/f'{name}.py' for name in ('scenes', 'simulator', 'connectivity')]
@@ -360,7 +360,7 @@ def open_shot(folder: Path) -> Shot:
     scan = Scan(names['name'], names['ids'], kept['position'], kept['floor'], kept['pairs'])
     return Shot(scan, tuple(names['names']), kept['size'], tuple(strips), kept['features'])
 
-def shot_of(source: Source, config: SceneConfig) -> Shot:
+def shot_of(source: SceneSource, config: SceneConfig) -> Shot:
     "A scene from the cache, or photographed with habitat-sim (errors: `Simulator`)."
     def photographed() -> Shot:
         with source.opened(config) as sim: return photograph(sim, config, source.name)
@@ -386,7 +386,7 @@ class Scenes:
         return b'' if row < 0 else self.strips[row]
 
 def load_scenes(scene: Path | str, config: SceneConfig | None = None) -> Scenes:
-    "What `scene` names (`sources`) as tables and pictures, each scene from the cache, or photographed."
+    "What `scene` names (`scene_sources`) as tables and pictures, each scene from the cache, or photographed."
     config = config or SceneConfig()
-    shots = [shot_of(source, config) for source in sources(scene)]
+    shots = [shot_of(source, config) for source in scene_sources(scene)]
     return Scenes(world_of_shots(shots, 'scenes', config.top), tuple(s for shot in shots for s in shot.strips), np.concatenate([s.features for s in shots]))

@@ -11,7 +11,7 @@ import pytest
 
 from nl_irl.learned import keep, open_run
 from nl_irl.panels import RelabelInspector, RewardExplorer, RunMonitor, TalkToAgent, TrajectoryPlayer, Workbench
-from nl_irl.panels.playback import Playback, select, shown
+from nl_irl.panels.playback import Playback, select, shown_episode
 from nl_irl.panels.stage import save_page
 from nl_irl.plots.frames import draw_step, pixels
 from nl_irl.runs import Recording, Run, finish
@@ -60,7 +60,7 @@ STEP = """key => new Promise(done => {
 def walked(untrained):
     "A scene, an episode in it, and its world and house."
     playback = Playback(untrained)
-    episode = shown(playback, select(playback)[0])
+    episode = shown_episode(playback, select(playback)[0])
     return playback.scene(episode['scan']), episode, playback.bench.world, playback.bench.houses[episode['scan']]
 
 
