@@ -73,10 +73,10 @@ def toy(tmp_path_factory) -> Path:
     return path
 
 
-def start(toy: Path, *arguments: object) -> subprocess.Popen:
-    "`nl-irl` in a process group of its own."
+def start(toy: Path, *arguments: object, **variables: str) -> subprocess.Popen:
+    "`nl-irl` in a process group of its own, with `variables` added to those of the environment."
     return subprocess.Popen([sys.executable, '-c', DRIVER, str(toy), *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            start_new_session=True, env=os.environ | {'OMP_NUM_THREADS': '1'})
+                            start_new_session=True, env=os.environ | {'OMP_NUM_THREADS': '1'} | variables)
 
 
 def ends(process: subprocess.Popen) -> tuple[int, str]:
@@ -177,6 +177,24 @@ def test_another_process_is_refused_and_a_folder_that_was_moved_can_be_gone_on_w
     assert status == 2 and said.endswith(f'{folder}: was moved or removed while it ran; nl-irl resume goes on with it where it is now\n'), said
     status, said = ends(start(toy, 'resume', moved))
     assert status == 0 and content(moved) == whole[0], said
+
+
+def test_a_clock_that_is_set_back_changes_nothing(toy, whole, tmp_path):
+    "The clock of a run goes back an hour a second; then it is killed, and resumed at a time long before that of its files."
+    (tmp_path/'clock').mkdir()
+    (tmp_path/'clock'/'sitecustomize.py').write_text('import time\nreal, steady = time.time(), time.monotonic\nfirst = steady()\n'
+                                                     'time.time = lambda: real - 3600 * (steady() - first)\n'
+                                                     "with open(__file__ + '.used', 'a') as used: used.write('x')\n")
+    folder = tmp_path/'run'
+    process = start(toy, 'run', 'toy', '--out', folder, PYTHONPATH=f"{tmp_path/'clock'}:{os.environ.get('PYTHONPATH', '')}")
+    wait_for(folder, 'snapshots/late.json', b'"update"', process)
+    os.killpg(process.pid, signal.SIGKILL)
+    ends(process)
+    nothing_remains(folder)
+    assert len((tmp_path/'clock'/'sitecustomize.py.used').read_text()) > 1, 'the kernel has such a clock, too'
+    for file in folder.rglob('*'): os.utime(file, (later := time.time() + 1e6, later))
+    status, said = ends(start(toy, 'resume', folder))
+    assert status == 0 and content(folder) == whole[0], said
 
 
 @pytest.mark.parametrize('name', ['imitation', 'method'])
