@@ -144,6 +144,7 @@ def appraise(scorer: Scorer, env: Environment, episodes: Sequence[Episode], enco
                             'truth': right.astype(float) if kind == 'policy' else np.nan}) for kind, walked in kinds.items()]
     return numbers, pd.concat(frames, ignore_index=True)
 
+# %% ../nbs/59_appraisal.ipynb #5f3c9f9d
 def correlation(reward: np.ndarray, truth: np.ndarray) -> float:
     "Pearson's correlation of `reward` (n,) with `truth` (n,) bool; nan where all are right, or all wrong."
     return float(np.corrcoef(reward, truth)[0, 1]) if 0 < truth.sum() < len(truth) else float('nan')

@@ -263,6 +263,7 @@ def report_command(runs: Annotated[list[Path], typer.Argument(metavar='RUN ...',
             if run.finished and (run.folder/f'{name}.parquet').exists(): run.table(name, columns)
     print(report(runs, out or (runs[0]/'report.html' if len(runs) == 1 else 'report.html')))
 
+# %% ../nbs/80_cli.ipynb #983617bb
 Split = Annotated[str, typer.Option(metavar='SPLIT', help='train, val_seen, val_unseen, test ..., or a file in that format.')]
 Data = Annotated[str, typer.Option(metavar='FOLDER', help='The Room-to-Room data.', show_default="NL_IRL_DATA, else the user's data folder")]
 Official = Annotated[str, typer.Option(metavar='official|all', help='The first three instructions of a path (the official scorer), or all.')]
@@ -546,6 +547,7 @@ def requirement_facts() -> list[tuple[str, str, str]]:
         except metadata.PackageNotFoundError: facts.append(('missing', name, f'pip install {name}'))
     return facts
 
+# %% ../nbs/80_cli.ipynb #d0ea1ef4
 def optional_facts() -> list[tuple[str, str, str]]:
     "State, name and detail of the device, the data and the programs that some things can use."
     import shutil

@@ -89,6 +89,7 @@ def count_objects(content: Any) -> tuple[int, int, int]:
     objects = [o for viewpoint in content.values() for o in viewpoint.values()]
     return 1, len(objects), sum(len(o['bbox2d']) for o in objects)
 
+# %% ../nbs/03_data.ipynb #abe60a1f
 def describe(part: Part, contents: dict[str, Any]) -> str:
     "What a part holds, counted, in the words of `Part.content`; contents: {file name: parsed JSON}. A `ValueError` names the file of another form."
     count = {'connectivity': count_viewpoints, 'reverie/BBox': count_objects}.get(part.path, count_paths)

@@ -96,6 +96,7 @@ def feature_table(world: World, features: np.ndarray) -> Tensor:
         warnings.filterwarnings('ignore', message='The given NumPy array is not writable')
         return torch.from_numpy(features)
 
+# %% ../nbs/35_environment.ipynb #980e2177
 class Environment:
     """The tables of `world` on `device`, and how a batch of agents moves in them.
 

@@ -47,6 +47,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
     finally:
         with suppress(OSError): temporary.unlink()
 
+# %% ../nbs/01_files.ipynb #ea5c35d4
 def write_bytes(path: Path | str, content: bytes) -> None:
     "Write `content` to `path`, whole or not at all (errors: `atomic`)."
     with atomic(path) as temporary: temporary.write_bytes(content)

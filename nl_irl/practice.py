@@ -55,6 +55,7 @@ class PracticeConfig:
         require(0 <= self.rephrased <= 1 and min(self.walked, self.routes) >= 0 and self.tries > 0, f'needs a share rephrased, shares, tries, got {self}')
         require(0 < self.least <= self.most, f'needs 0 < least <= most moves, got {self}')
 
+# %% ../nbs/64_practice.ipynb #714dfd1e
 Telling = Callable[[Batch, Tensor], tuple[Batch, Tensor]]     # walks and indices of LEVELS (walk,) -> the walks with sentences, and (walk,) their log p in nats
 
 def by_generator(goals: GoalGenerator, env: Environment, config: PracticeConfig, *, generator: torch.Generator) -> tuple[Telling, Telling]:

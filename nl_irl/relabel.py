@@ -118,6 +118,7 @@ def one_table(parts: Sequence[Tensor]) -> Tensor:
     width = max(x.shape[1] for x in parts)
     return torch.cat([F.pad(x, (0, width - x.shape[1]), value=PAD) for x in parts])
 
+# %% ../nbs/46_relabel.ipynb #cd5e1b34
 def latent_of(goals: GoalGenerator, scene: Scene, tokens: Tensor, how: Manner, generator: torch.Generator | None) -> Tensor:
     "(batch, latent) z, as `how.latent` says, for or of the marked `tokens` (batch, 1 + word)."
     if how.latent == 'posterior': return goals.posterior(scene, tokens).mean

@@ -69,6 +69,7 @@ def r2r_records(file: Path | str) -> list[dict[str, Any]]:
         if first != k: raise ValueError(f"{file}: records {first} and {k} have the same path_id {brief(record['path_id'])}; keep one")
     return records
 
+# %% ../../nbs/29_r2r.ipynb #1ded56f4
 def split_records(folder: Path | str | None, split: str | Path) -> tuple[Path, list[dict[str, Any]]]:
     "The file of `split` (one of `FILES`, or a file in R2R's format) and its records; a `ValueError` names the splits that there are."
     if split not in FILES:

@@ -226,6 +226,7 @@ class SceneConfig:
 DATASET = '.scene_dataset_config.json'
 NAMELESS = ('', 'void', 'unknown', 'unlabeled', 'undefined', 'misc', 'remove', 'objects', 'wall', 'floor', 'ceiling')      # or everywhere
 
+# %% ../../nbs/33_scenes.ipynb #6bba99ab
 @dataclass(frozen=True, eq=False)
 class Shot:
     """One scene, photographed: its `scan`, and the `names` of its things by number.

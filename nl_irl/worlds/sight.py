@@ -146,6 +146,7 @@ def behind_doors(plan: Plan) -> list[np.ndarray | None]:
         return None if inner.kind == 'hallway' else np.array([*inward(door, plan.rooms, door.rooms[1], INSIDE), door.position[2]])
     return [place(door) for door in plan.doors]
 
+# %% ../../nbs/20_sight.ipynb #b0c395a2
 def places_in(plan: Plan, room: int, boxes: np.ndarray, behind: Sequence[np.ndarray | None]) -> np.ndarray:
     "(n, 3) all viewpoints of a room: behind its doors, before the doors to rooms further in, on the stairs, and spread over the rest."
     bounds, z = plan.rooms[room].bounds, FLOOR_HEIGHT * plan.rooms[room].floor

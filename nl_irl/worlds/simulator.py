@@ -101,6 +101,7 @@ def _quiet(folder: Path) -> dict[str, str]:
     (folder/'data'/'default.pbr_config.json').write_text(json.dumps(light))
     return os.environ | {'MAGNUM_LOG': 'quiet', 'HABITAT_SIM_LOG': 'quiet', 'GLOG_minloglevel': '2'}
 
+# %% ../../nbs/32_simulator.ipynb #bb814707
 def _open(scene: str, dataset: str, body: Body, lens: Lens, pictures: Sequence[str], gpu: int) -> dict[str, Any]:
     "Load a scene with cameras for `pictures`; habitat-sim's version, and what the numbers of things mean."
     import habitat_sim as hs
