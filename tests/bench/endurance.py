@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from test_browser import CHROMIUM, FLAGS, TUTORIALS, jupyter, opened, stage
 
 MINUTES, EVERY, FIGURES = 90, 30, Path('figures')
+STAGES = ('landmarks', 'speaking', 'imitation', 'practice', 'policy', 'reward', 'evaluation')       # of a method run, in its order
 TOOL = Path(sys.executable).with_name('nl-irl')
 PANELS = "from nl_irl.panels import RunMonitor, TrajectoryPlayer\nfrom IPython.display import display\ndisplay(RunMonitor('run'), TrajectoryPlayer('agent'))"
 
@@ -113,18 +114,22 @@ def draw(frame):
 
 
 def page_of(frame) -> str:
-    "endurance.md: each part after ten minutes and at the end."
-    rows = []
+    "endurance.md: each part after ten minutes and at the end, and the training at the beginning and end of each of its stages."
+    rows, stages = [], []
     for part, found in frame.groupby('part', sort=False):
         early, late = found[found.minute.between(10, 20)].median(numeric_only=True), found[found.minute > MINUTES - 10].median(numeric_only=True)
         counts = 'nodes' if part == 'page' else 'files'
         rows.append(f'| {part} | {early.mb:,.0f} | {late.mb:,.0f} | {found.mb.max():,.0f} | {early[counts]:,.0f} | {late[counts]:,.0f} |')
-    head = ['# Ninety minutes with panels open', '', '![memory and open files](endurance.png)', '', f'`make endurance`, {time.strftime("%Y-%m-%d")}: '
-            f'method runs on preset `full` (seeds 0 to {frame.seed.max()}, one after the other), and beside them a page of JupyterLab with the run '
-            f'monitor and a player. Medians of minutes 10 to 20 and of the last ten, of {frame.minute.max():.0f} minutes. Memory counts shared pages by '
-            'their share; that of the page is what its scripts hold, and beside it stand its nodes in place of files.', '',
-            '| part | MB early | MB late | MB most | files early | files late |', '| --- | --- | --- | --- | --- | --- |']
-    return '\n'.join([*head, *rows, ''])
+    for (seed, ended), found in frame[frame.part == 'training'].groupby(['seed', 'stages']):
+        first, last, minute = found.mb[:5].median(), found.mb[-5:].median(), found.minute
+        stages.append(f'| {STAGES[ended]}, seed {seed} | {minute.min():.0f} to {minute.max():.0f} | {first:,.0f} | {last:,.0f} | {found.mb.max():,.0f} |')
+    return '\n'.join(['# Ninety minutes with panels open', '', '![memory and open files](endurance.png)', '', f'`make endurance`, {time.strftime("%Y-%m-%d")}: '
+        'runs of the experiment method on preset `full`, one after the other, and beside them a page of JupyterLab with the run monitor and a player. '
+        f'Medians of minutes 10 to 20 and of the last ten, of {frame.minute.max():.0f} minutes. Memory counts shared pages by their share; that of the page '
+        'is what its scripts hold, and beside it stand its nodes in place of files.', '',
+        '| part | MB early | MB late | MB most | files early | files late |', '| --- | --- | --- | --- | --- | --- |', *rows, '',
+        'The training process by its stages, medians of the first and last five looks at each (a look each half minute):', '',
+        '| stage | minutes | MB at first | MB at last | MB most |', '| --- | --- | --- | --- | --- |', *stages, ''])
 
 
 def main() -> None:
