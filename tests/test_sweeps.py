@@ -66,7 +66,8 @@ def test_a_run_that_cannot_be_recorded_is_named_and_the_others_run(plan, tmp_pat
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGKILL])
 def test_a_sweep_that_was_killed_goes_on_where_its_runs_were(plan, tmp_path, number):
     file = plan(parameters={'updates': 300})
-    command = [sys.executable, '-c', 'from nl_irl.cli import main; main()', 'sweep', str(file), '--workers', '2']
+    heard = 'import signal; signal.signal(signal.SIGINT, signal.default_int_handler); '                  # it is ignored where tests run in the background
+    command = [sys.executable, '-c', f'{heard}from nl_irl.cli import main; main()', 'sweep', str(file), '--workers', '2']
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     cells = read_sweep(file)
     wait_for(lambda: all((c.folder/'snapshots'/'adding.json').exists() for c in cells))
