@@ -102,7 +102,7 @@ def draw(frame):
     from matplotlib.ticker import NullFormatter, StrMethodFormatter
     from nl_irl.plots.curves import COLORS, tidy
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout='constrained')
-    for k, (part, rows) in enumerate(frame.groupby('part', sort=False)):
+    for k, (part, rows) in enumerate(frame.replace({'mb': 0, 'files': 0}, float('nan')).groupby('part', sort=False)):        # 0 where none ran
         axes[0].plot(rows.minute, rows.mb, color=COLORS[k], label=part)
         if part != 'page': axes[1].plot(rows.minute, rows.files, color=COLORS[k])
     for axis, what in zip(axes, ('memory, MB', 'open files')):
