@@ -273,6 +273,7 @@ def execute(path: Path, folder: Path, values: Mapping[str, Any], command: str) -
         raise explained(error, path, folder, command) from None
     os.replace(partial, folder/'notebook.ipynb')
 
+# %% ../nbs/61_experiment.ipynb #2354f676
 def explained(error: Exception, path: Path, folder: Path, command: str) -> Exception:
     "The error to raise for an `error` that ended the notebook at `path`: a `ValueError` or `ExperimentFailed` with advice, else the error itself."
     if not (folder/'request.json').exists(): return ValueError(f'{folder}: was moved or removed while it ran; nl-irl resume goes on with it where it is now')
