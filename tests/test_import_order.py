@@ -72,3 +72,12 @@ def test_nothing_needs_habitat():
 def test_no_star_imports():
     users = [p.name for p in NOTEBOOKS if any(re.search(r'^\s*from nl_irl\S* import \*', c, re.M) for c in code_cells(p))]
     assert not users, f'{users} hide where names come from'
+
+
+def test_a_public_name_means_one_thing():
+    homes = {}
+    for module in (ROOT/'nl_irl').rglob('*.py'):
+        for node in ast.parse(module.read_text()).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith('_'): homes.setdefault(node.name, []).append(module.stem)
+    shared = {name: modules for name, modules in homes.items() if len(modules) > 1}
+    assert len(homes) > 500 and not shared, f'two modules define {shared}'
