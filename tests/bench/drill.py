@@ -64,19 +64,25 @@ def wait_for_end(folder: Path) -> None:
 
 
 def run(kind: str, folder: Path, seconds: float, number: int) -> tuple[list[str], dict[str, bytes]]:
-    "When a run in `folder` was killed, up to `KILLS` times, and what it left once it had ended; a RuntimeError if it fails."
+    """When a run in `folder` was killed, up to `KILLS` times, and what it left once it had ended; a RuntimeError if it fails.
+
+    One that ends before its first kill is begun anew. seconds: that an undisturbed run takes, within which kills fall; 0: none.
+    """
     rng, moments = np.random.default_rng(number), []
     folder.parent.mkdir(parents=True)
     for turn in itertools.count():
         environment = os.environ | {'OMP_NUM_THREADS': '1'}
         process = subprocess.Popen([TOOL, *command(kind, folder)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, env=environment)
-        if turn < KILLS and seconds and (moment := killed(process, folder, seconds, bool((number + turn) % 2), rng=rng)):
+        if len(moments) < KILLS and seconds and (moment := killed(process, folder, seconds, bool((number + turn) % 2), rng=rng)):
             process.stderr.close()
             wait_for_end(folder)
             moments.append(moment)
             continue
         said = process.communicate()[1].decode()
         if process.returncode: raise RuntimeError(f'{kind} {number} failed after kills at {moments}: {said[-2000:]}')
+        if seconds and not moments:
+            shutil.rmtree(folder)
+            continue
         runs = [p.parent for p in sorted(folder.rglob('config.json'))]
         return moments, {f'{run.relative_to(folder)}/{name}': file for run in runs for name, file in content(run).items()}
 
@@ -105,7 +111,7 @@ def main() -> None:
     table = frame.groupby('kind', sort=False).agg(runs=('kind', 'size'), killed=('kills', 'sum'), equal=('equal', 'sum'))
     lines = [f'| {kind} | {r.runs} | {r.killed} | {frame[frame.kind == kind].when.str.count("in writing").sum()} | {r.equal} |' for kind, r in table.iterrows()]
     head = ['# Killed and gone on with', '', f'`make drill`, {time.strftime("%Y-%m-%d")}.', '', 'Runs were '
-            f'killed by SIGKILL up to {KILLS} times each, at random moments and while a file was being written, gone on with, and compared '
+            f'killed by SIGKILL, each one to {KILLS} times, at random moments and while a file was being written, gone on with, and compared '
             'byte for byte with one that never was ([all](drill.csv)).', '',
             '| kind | runs | kills | of these while writing | equal to the last byte |', '| --- | --- | --- | --- | --- |']
     (FIGURES/'drill.md').write_text('\n'.join([*head, *lines, '']))
